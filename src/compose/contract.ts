@@ -1,0 +1,31 @@
+import type { Constraint, Digest, Resources, ServiceLevel } from "#core";
+
+/** An appliance file, validated, with names not yet resolved against a repository. */
+export interface ApplianceRecipe {
+  readonly name: string;
+  readonly kernel: string;
+  readonly os: string;
+  readonly programs: readonly string[];
+  readonly resources: Resources;
+  readonly serviceLevel: ServiceLevel;
+}
+
+/** A need that nothing in the composition meets. */
+export interface UnmetConstraint {
+  readonly component: Digest;
+  readonly componentName: string;
+  /** `binary` faults make the program fail; `package` faults make the package tools complain. */
+  readonly level: "binary" | "package" | "architecture" | "os";
+  readonly need: Constraint;
+  /** What was found instead, for instance an older version. */
+  readonly found?: string;
+}
+
+/** A file to be put into the user data block when it is made. */
+export interface InstanceFile {
+  /** Absolute path in the guest. */
+  readonly path: string;
+  readonly content: Uint8Array;
+  /** Default 0o644. */
+  readonly mode?: number;
+}

@@ -1,0 +1,104 @@
+import type { BlobReference, Component, ComponentDescription, Digest, Fragment } from "#core";
+import type { ContentSource } from "#image";
+
+/**
+ * The writing of one blob that is not yet held. Bytes are appended in order. `writtenBytes` is
+ * what is durably there when the ingest is opened: an ingest that was cut off, by a crash too,
+ * continues from it. `commit` checks size and digest over all bytes, then the blob exists; until
+ * then no reader can see it. `release` gives the ingest up to a later opener and keeps what is
+ * durable; `abort` deletes it. One ingest per digest is open at a time, across processes: a
+ * second opener waits until the first commits, releases or dies, and then finds the blob or goes
+ * on with it.
+ */
+export interface Ingest {
+  readonly blob: BlobReference;
+  readonly writtenBytes: number;
+  append(bytes: Uint8Array): Promise<void>;
+  /** Makes what was appended durable, as a resume point. */
+  checkpoint(): Promise<void>;
+  /** @throws `repository.digest-mismatch`, `repository.size-mismatch` (corrupt); the bytes go. */
+  commit(): Promise<void>;
+  release(): Promise<void>;
+  abort(): Promise<void>;
+}
+
+export interface BlobReader extends ContentSource {
+  close(): Promise<void>;
+}
+
+export interface VerifyFinding {
+  readonly digest: Digest;
+  readonly component?: string;
+  readonly problem: "missing" | "size" | "digest" | "manifest";
+}
+
+export interface VerifyReport {
+  readonly components: number;
+  readonly blobs: number;
+  readonly bytes: number;
+  readonly findings: readonly VerifyFinding[];
+}
+
+export interface CollectReport {
+  readonly removed: readonly { readonly digest: Digest; readonly sizeBytes: number }[];
+  readonly bytes: number;
+  readonly dryRun: boolean;
+}
+
+/**
+ * A cloud's components (the paper's VM-CMP repository). A component exists when its manifest is
+ * admitted; that happens only when every blob it names is held and verified. A component that is
+ * pinned by an owner (a machine, a migration) cannot be removed nor collected.
+ */
+export interface ComponentStore {
+  list(): Promise<Component[]>;
+  find(id: Digest): Promise<Component | undefined>;
+  /**
+   * One component by `name`, `name@version`, `kind/name`, `kind/name@version`, digest, or at least
+   * 8 digits of one; the newest version where only a name is given.
+   *
+   * @throws `repository.component-unknown`, `repository.component-ambiguous` (misuse)
+   */
+  resolve(text: string): Promise<Component>;
+
+  /** Adds a component that was made here; `writeImage` writes the EROFS image to the sink. */
+  add(source: {
+    readonly description: ComponentDescription;
+    readonly fragments: readonly Fragment[];
+    readonly image: ContentSource;
+  }): Promise<Component>;
+
+  hasBlob(digest: Digest): Promise<boolean>;
+  /** Undefined when the blob is held already. @throws `repository.no-space` */
+  ingest(blob: BlobReference): Promise<Ingest | undefined>;
+  /** The blobs that the component of this held manifest needs (config, image, fragments). */
+  blobsOf(manifest: BlobReference): Promise<BlobReference[]>;
+  /**
+   * Makes the component of a manifest exist; all blobs must be held.
+   *
+   * @throws `repository.manifest-invalid` (corrupt), `repository.blob-missing` (misuse)
+   */
+  admit(manifest: BlobReference): Promise<Component>;
+
+  /** @throws `repository.blob-missing`, `repository.blob-corrupt` */
+  openBlob(digest: Digest): Promise<BlobReader>;
+  /**
+   * The image's path, for the hypervisor. The file is hashed again when its size, mtime or ctime
+   * differ from what was recorded.
+   *
+   * @throws `repository.component-unknown`, `repository.blob-corrupt`
+   */
+  imagePath(id: Digest): Promise<string>;
+  fragments(id: Digest): Promise<Fragment[]>;
+
+  pin(owner: string, ids: readonly Digest[]): Promise<void>;
+  unpin(owner: string): Promise<void>;
+  pins(): Promise<ReadonlyMap<string, readonly Digest[]>>;
+
+  /** @throws `repository.component-pinned`, `repository.component-unknown` (misuse) */
+  remove(id: Digest): Promise<void>;
+  /** Removes blobs that no component names and no ingest is writing. */
+  collect(options: { readonly dryRun: boolean }): Promise<CollectReport>;
+  /** Reads and hashes everything, or one component. */
+  verify(id?: Digest): Promise<VerifyReport>;
+}

@@ -1,0 +1,54 @@
+/**
+ * The house: every room, what it may import from other rooms, and which Node built-ins it may
+ * use. This is the only copy; `tidy.test.ts` holds the code against it. To change who may call
+ * whom, edit the row of the importing room here and say why in the commit.
+ */
+export interface Room {
+  /** Rooms that may be imported, as `#name`. */
+  readonly rooms: readonly string[];
+  /** Node built-ins that may be imported, without `node:`. `"*"` means any. */
+  readonly node: readonly string[];
+}
+
+export const ROOMS: Readonly<Record<string, Room>> = {
+  core: { rooms: [], node: [] },
+  system: { rooms: ["core"], node: ["*"] },
+  block: { rooms: ["core"], node: [] },
+  image: { rooms: ["core", "block"], node: ["crypto"] },
+  repository: { rooms: ["core", "block", "image"], node: ["crypto", "path"] },
+  compose: { rooms: ["core", "block", "image", "repository"], node: ["crypto", "path"] },
+  build: {
+    rooms: ["core", "block", "image", "repository", "compose"],
+    node: ["crypto", "path", "zlib", "stream"],
+  },
+  hypervisor: { rooms: ["core", "block"], node: ["net", "path", "events"] },
+  xmpp: { rooms: ["core"], node: ["crypto", "net", "tls", "path", "events", "string_decoder"] },
+  federation: { rooms: ["core", "xmpp"], node: ["crypto"] },
+  transfer: {
+    rooms: ["core", "block", "image", "repository"],
+    node: ["crypto", "net", "tls", "zlib", "events"],
+  },
+  placement: { rooms: ["core"], node: [] },
+  migration: { rooms: ["core"], node: [] },
+  api: { rooms: ["core"], node: [] },
+  agent: {
+    rooms: [
+      "core",
+      "system",
+      "block",
+      "image",
+      "repository",
+      "compose",
+      "build",
+      "hypervisor",
+      "xmpp",
+      "federation",
+      "transfer",
+      "placement",
+      "migration",
+      "api",
+    ],
+    node: ["crypto", "path", "http", "sqlite", "events", "stream"],
+  },
+  cli: { rooms: ["core", "api"], node: ["*"] },
+};
