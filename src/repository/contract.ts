@@ -61,7 +61,7 @@ export interface ComponentStore {
    */
   resolve(text: string): Promise<Component>;
 
-  /** Adds a component that was made here; `writeImage` writes the EROFS image to the sink. */
+  /** Adds a component that was made here, from its finished EROFS image. */
   add(source: {
     readonly description: ComponentDescription;
     readonly fragments: readonly Fragment[];

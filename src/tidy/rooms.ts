@@ -13,7 +13,7 @@ export interface Room {
 export const ROOMS: Readonly<Record<string, Room>> = {
   core: { rooms: [], node: [] },
   system: { rooms: ["core"], node: ["*"] },
-  block: { rooms: ["core"], node: [] },
+  block: { rooms: ["core"], node: ["crypto"] },
   image: { rooms: ["core", "block"], node: ["crypto"] },
   repository: { rooms: ["core", "block", "image"], node: ["crypto", "path"] },
   compose: { rooms: ["core", "block", "image", "repository"], node: ["crypto", "path"] },
