@@ -117,7 +117,7 @@ export interface StartOptions {
   readonly logFile: string;
   readonly environment?: Readonly<Record<string, string>>;
   readonly directory?: string;
-  /** `own`: it ends when we end (a pipe on its standard input closes); `free`: it survives us. */
+  /** `own`: it is sent SIGTERM when we end, however we end; `free`: it survives us. */
   readonly life: "own" | "free";
   /** Drop to this user when we run as root. */
   readonly user?: { readonly uid: number; readonly gid: number };
