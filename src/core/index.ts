@@ -3,6 +3,7 @@ export * from "./canonical.ts";
 export * from "./component.ts";
 export * from "./composed.ts";
 export * from "./contracts.ts";
+export * from "./debian-version.ts";
 export * from "./digest.ts";
 export * from "./errors.ts";
 export * from "./machine.ts";
