@@ -1,1 +1,12 @@
+export { BLOCK_BYTES, nonZeroBlocks, type IndexedBlock } from "./blocks.ts";
 export type * from "./contract.ts";
+export { faultyDevice, type DeviceFault, type DeviceOperation } from "./faulty.ts";
+export { createFileDevice, openFileDevice } from "./file.ts";
+export { createMemoryDevice } from "./memory.ts";
+export {
+  userDataDigest,
+  userDataHasher,
+  type UserDataDigest,
+  type UserDataHasher,
+} from "./user-data-digest.ts";
+export { isZero } from "./zeroes.ts";
