@@ -10,13 +10,23 @@ export interface ApplianceRecipe {
   readonly serviceLevel: ServiceLevel;
 }
 
+/** That all components are for one architecture: the need for the kernel's. */
+export interface ArchitectureNeed {
+  readonly type: "architecture";
+  /** Debian's name, for instance `amd64`. */
+  readonly name: string;
+}
+
 /** A need that nothing in the composition meets. */
 export interface UnmetConstraint {
   readonly component: Digest;
   readonly componentName: string;
-  /** `binary` faults make the program fail; `package` faults make the package tools complain. */
+  /**
+   * `binary`, `architecture` and `os` faults make a program fail (a system user that nobody
+   * provides is an `os` fault); `package` faults make the package tools complain.
+   */
   readonly level: "binary" | "package" | "architecture" | "os";
-  readonly need: Constraint;
+  readonly need: Constraint | ArchitectureNeed;
   /** What was found instead, for instance an older version. */
   readonly found?: string;
 }
