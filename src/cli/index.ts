@@ -1,1 +1,3 @@
-export {};
+/** The command line: commands over the agent's API. */
+export { connectAgent } from "./client.ts";
+export type { AgentClient, CallOptions } from "./client.ts";

@@ -1,0 +1,228 @@
+/** What the API says beside core's words: peers, clouds, reports, the course of a migration. */
+import * as z from "zod";
+import {
+  appliance,
+  component,
+  componentDescription,
+  componentKind,
+  constraint,
+  errorReport,
+  fragment,
+  machine,
+  offer,
+  phase,
+  plan,
+  signedReceipt,
+} from "./words.ts";
+import { bytes, count, digest, list, milliseconds, name, port, rate, text } from "./scalars.ts";
+
+/** Equal to the federation room's PeerCard: what a cloud hands out so that others trust it. */
+export const peerCard = z.object({
+  cloud: name,
+  domain: name,
+  jid: name,
+  agentKey: z.string().min(1).max(4096),
+  xmppCa: z.string().max(65536).exactOptional(),
+  xmppAddress: z.object({ host: name, port }).exactOptional(),
+});
+
+export const agentInfo = z.object({
+  cloud: text,
+  domain: text,
+  version: text,
+  /** The state directory. */
+  directory: text,
+  card: peerCard,
+  /** Digest of the agent's public key, for people to compare. */
+  fingerprint: text,
+  transport: z.object({
+    state: z.enum(["online", "connecting", "offline"]),
+    detail: text.exactOptional(),
+  }),
+  /** TCP port of the data plane; 0 when it does not listen. */
+  dataPort: z.int().min(0).max(65535),
+  accelerator: text,
+  started_ms: milliseconds,
+});
+
+export const peerStatus = z.object({
+  card: peerCard,
+  fingerprint: text,
+  /** In the federation's room now. */
+  present: z.boolean(),
+});
+
+/** A cloud seen in the room; its offer is a hint until `cloud.show` confirms it. */
+export const cloudStatus = z.object({
+  cloud: text,
+  jid: text,
+  seen_ms: milliseconds,
+  offer: offer.exactOptional(),
+});
+
+/** A file whose text the client read, since the agent may not see the client's directory. */
+export const fileText = z.object({ fileName: name, text: z.string() });
+export const lockedRecipe = z.object({ recipe: fileText, lock: fileText.exactOptional() });
+
+/** Equal to the build room's BuildProgress. */
+export const buildProgress = z.object({
+  step: z.enum(["resolve", "download", "install", "difference", "image"]),
+  detail: text,
+  done: z.number().min(0).exactOptional(),
+  total: z.number().min(0).exactOptional(),
+});
+
+/** Equal to the repository room's VerifyReport. */
+export const verifyReport = z.object({
+  components: count,
+  blobs: count,
+  bytes,
+  findings: list(
+    z.object({
+      digest,
+      component: text.exactOptional(),
+      problem: z.enum(["missing", "size", "digest", "manifest"]),
+    }),
+  ),
+});
+
+/** Equal to the repository room's CollectReport. */
+export const collectReport = z.object({
+  removed: list(z.object({ digest, sizeBytes: bytes })),
+  bytes,
+  dryRun: z.boolean(),
+});
+
+/** Equal to the compose room's UnmetConstraint. */
+export const unmetConstraint = z.object({
+  component: digest,
+  componentName: text,
+  level: z.enum(["binary", "package", "architecture", "os"]),
+  need: z.union([constraint, z.object({ type: z.literal("architecture"), name: text })]),
+  found: text.exactOptional(),
+});
+
+export const applianceCheck = z.object({
+  appliance,
+  /** False when a finding forbids that the appliance is composed. */
+  fits: z.boolean(),
+  unmet: list(unmetConstraint),
+});
+
+/** A file that is put into the user data block when it is made. */
+export const instanceFile = z.object({
+  /** Absolute path in the guest. */
+  path: z.string().min(2).max(4096).startsWith("/"),
+  contentBase64: z.base64(),
+  /** Permission bits; default 0644. */
+  mode: z.int().min(0).max(0o7777).exactOptional(),
+});
+
+export const stopResult = z.object({
+  machine,
+  stop: z.enum(["graceful", "forced", "was-stopped"]),
+});
+
+/** A piece of a machine's console log, cut at a character boundary. */
+export const consoleChunk = z.object({
+  text,
+  /** Offset in bytes at which the next call goes on. */
+  offset: bytes,
+  /** The log's size in bytes when it was read. */
+  sizeBytes: bytes,
+});
+
+/** Why the agent chose a destination, when the caller named none. */
+export const choice = z.object({
+  cloud: text,
+  reason: text,
+  considered: list(z.object({ cloud: text, accepted: z.boolean(), reason: text })),
+});
+
+export const planResult = z.object({ plan, choice: choice.exactOptional() });
+
+/** One thing that crosses the wire: a component's image or the user data block. */
+export const streamProgress = z.object({
+  /** A component id, or `userData`. */
+  stream: text,
+  name: text,
+  /** Of `totalBytes`, in bytes of the image or block, compressed or skipped ones included. */
+  doneBytes: bytes,
+  totalBytes: bytes,
+  /** Bytes on the wire for it so far. */
+  wireBytes: bytes.exactOptional(),
+});
+
+const course = {
+  /** State of this side's machine, as doc/migration.md names it. */
+  state: text,
+  phase: phase.exactOptional(),
+  streams: list(streamProgress),
+  /** Measured over the last seconds, in bits per second. */
+  bitsPerSecond: z.number().min(0).exactOptional(),
+  /** What it waits for, or what was just done, for people. */
+  note: text.exactOptional(),
+};
+
+/** A snapshot; a later one replaces an earlier one. */
+export const migrationProgress = z.object({ migration: text, ...course });
+
+export const migrationSummary = z.object({
+  migration: text,
+  machine: text,
+  machineName: text,
+  role: z.enum(["source", "destination"]),
+  /** The cloud on the other side. */
+  peer: text,
+  state: text,
+  phase: phase.exactOptional(),
+  /** Absent while it goes on. */
+  outcome: z.enum(["completed", "aborted", "failed"]).exactOptional(),
+  started_ms: milliseconds,
+  ended_ms: milliseconds.exactOptional(),
+});
+
+export const journalEntry = z.object({
+  seq: count,
+  at_ms: milliseconds,
+  state: text,
+  /** The event that led to the state. */
+  event: text,
+  detail: text.exactOptional(),
+});
+
+/** A migration as this side knows it. */
+export const migrationStatus = z.object({
+  ...migrationSummary.shape,
+  ...course,
+  plan: plan.exactOptional(),
+  receipt: signedReceipt.exactOptional(),
+  error: errorReport.exactOptional(),
+  journal: list(journalEntry),
+});
+
+export const migrationStarted = z.object({
+  /** Absent for a dry run. */
+  migration: text.exactOptional(),
+  plan: plan.exactOptional(),
+  choice: choice.exactOptional(),
+});
+
+/** Where a component is taken from; paths are absolute and on the agent's host. */
+export const componentSource = z.discriminatedUnion("from", [
+  z.strictObject({
+    from: z.literal("image"),
+    path: z.string().startsWith("/").max(4096),
+    description: componentDescription,
+    fragments: list(fragment).exactOptional(),
+  }),
+  z.strictObject({
+    from: z.literal("oci-layout"),
+    path: z.string().startsWith("/").max(4096),
+  }),
+]);
+
+export const removed = z.object({ removed: text });
+export const built = z.object({ component, lock: text });
+export const rateLimit = rate.exactOptional();
+export const kind = componentKind;
