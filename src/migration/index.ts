@@ -1,1 +1,5 @@
-export {};
+export * from "./destination.ts";
+export * from "./plan.ts";
+export * from "./source.ts";
+export * from "./status.ts";
+export { diagramOf } from "./table.ts";
