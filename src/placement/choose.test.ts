@@ -38,7 +38,7 @@ function offer(cloud: string, holds: string, change: Partial<Offer> = {}): Offer
     receives: true,
     repository: {
       components: holds.length,
-      heads: [...holds].map((letter) => summaryHead(id(letter))),
+      heads: holds.split("").map((letter) => summaryHead(id(letter))),
       complete: true,
     },
     seq: 1,
