@@ -61,20 +61,34 @@ export interface ComponentStore {
    */
   resolve(text: string): Promise<Component>;
 
-  /** Adds a component that was made here, from its finished EROFS image. */
+  /**
+   * Adds a component that was made here, from its finished EROFS image. It replaces what is held
+   * about the same image.
+   *
+   * @throws `repository.component-invalid`, `repository.component-pinned` when it would replace a
+   *   pinned component (misuse); as `ingest`
+   */
   add(source: {
     readonly description: ComponentDescription;
     readonly fragments: readonly Fragment[];
     readonly image: ContentSource;
   }): Promise<Component>;
 
+  /** True when the blob is held and sound. A question only: `ingest` also keeps it from `collect`. */
   hasBlob(digest: Digest): Promise<boolean>;
-  /** Undefined when the blob is held already. @throws `repository.no-space` */
-  ingest(blob: BlobReference): Promise<Ingest | undefined>;
+  /**
+   * Undefined when the blob is held and sound already. Either way the blob cannot be collected
+   * until its manifest is admitted, the ingest is aborted, a day has passed, or this process ends.
+   * `signal` ends the wait for another ingest of the same blob.
+   *
+   * @throws `repository.no-space`, `repository.size-mismatch` when it is held with another size
+   */
+  ingest(blob: BlobReference, signal?: AbortSignal): Promise<Ingest | undefined>;
   /** The blobs that the component of this held manifest needs (config, image, fragments). */
   blobsOf(manifest: BlobReference): Promise<BlobReference[]>;
   /**
-   * Makes the component of a manifest exist; all blobs must be held.
+   * Makes the component of a manifest exist; all blobs must be held. When a component with the
+   * same image is held under another manifest, that one stays and is returned.
    *
    * @throws `repository.manifest-invalid` (corrupt), `repository.blob-missing` (misuse)
    */
@@ -91,13 +105,27 @@ export interface ComponentStore {
   imagePath(id: Digest): Promise<string>;
   fragments(id: Digest): Promise<Fragment[]>;
 
+  /**
+   * Adds to what an owner pins. The ids need not be held yet: a pinned blob or part is not
+   * collected. To use a component, pin it first and look for it then.
+   */
   pin(owner: string, ids: readonly Digest[]): Promise<void>;
   unpin(owner: string): Promise<void>;
   pins(): Promise<ReadonlyMap<string, readonly Digest[]>>;
 
-  /** @throws `repository.component-pinned`, `repository.component-unknown` (misuse) */
+  /**
+   * Removes the component from the index, then the blobs that nothing else needs.
+   *
+   * @throws `repository.component-pinned`, `repository.component-unknown` (misuse)
+   */
   remove(id: Digest): Promise<void>;
-  /** Removes blobs that no component names and no ingest is writing. */
+  /**
+   * Removes blobs and parts that no component names, nobody pins and no live process has ingested
+   * and not yet admitted.
+   *
+   * @throws `repository.blob-missing`, `repository.blob-corrupt` when a manifest in the index
+   *   cannot be read, because what it names is not known
+   */
   collect(options: { readonly dryRun: boolean }): Promise<CollectReport>;
   /** Reads and hashes everything, or one component. */
   verify(id?: Digest): Promise<VerifyReport>;

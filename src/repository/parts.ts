@@ -1,0 +1,22 @@
+import type { World } from "#core";
+import type { Blobs } from "./blobs.ts";
+import type { Catalogue } from "./catalogue.ts";
+import type { Collector } from "./collect.ts";
+import type { Layout } from "./layout.ts";
+import type { Leases } from "./leases.ts";
+import type { Locks } from "./locks.ts";
+import type { Pins } from "./pins.ts";
+
+/** What a store is made of; one set per opened repository. */
+export interface Parts {
+  readonly world: World;
+  readonly layout: Layout;
+  readonly blobs: Blobs;
+  readonly locks: Locks;
+  readonly leases: Leases;
+  readonly pins: Pins;
+  readonly catalogue: Catalogue;
+  readonly collector: Collector;
+  /** Of the boot that this process lives in. */
+  readonly bootId: string;
+}
