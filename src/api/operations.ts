@@ -104,8 +104,10 @@ const componentOperations = {
     path: "/v1/components/build",
     summary: "Builds a component from a recipe and adds it",
     input: z.strictObject({
-      ...view.lockedRecipe.shape,
-      /** The recipes that this one stands on, lowest first. */
+      recipe: view.fileText,
+      /** Absent: package versions are resolved, and the answer's lock is new. */
+      lock: view.fileText.exactOptional(),
+      /** The recipes that this one stands on, with their locks, lowest first. */
       bases: list(view.lockedRecipe),
       /** Resolve package versions anew although a lock is given. */
       relock: optionalTrue,

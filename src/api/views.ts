@@ -62,7 +62,7 @@ export const cloudStatus = z.object({
 
 /** A file whose text the client read, since the agent may not see the client's directory. */
 export const fileText = z.object({ fileName: name, text: z.string() });
-export const lockedRecipe = z.object({ recipe: fileText, lock: fileText.exactOptional() });
+export const lockedRecipe = z.object({ recipe: fileText, lock: fileText });
 
 /** Equal to the build room's BuildProgress. */
 export const buildProgress = z.object({
@@ -177,7 +177,7 @@ export const migrationSummary = z.object({
   state: text,
   phase: phase.exactOptional(),
   /** Absent while it goes on. */
-  outcome: z.enum(["completed", "aborted", "failed"]).exactOptional(),
+  outcome: z.enum(["completed", "aborted", "fenced"]).exactOptional(),
   started_ms: milliseconds,
   ended_ms: milliseconds.exactOptional(),
 });

@@ -1,0 +1,215 @@
+/** `tessera cloud …`, `tessera plan`, `tessera migrate` and `tessera migration …`. */
+import type { Input, MigrationStatus, Output } from "#api";
+import { TesseraError, hasCode, parseRate, reportOf } from "#core";
+import type { Command } from "commander";
+import { exitCodeOf } from "./exit-codes.ts";
+import { renderCloud, renderClouds } from "./render-lists.ts";
+import { renderError } from "./render-error.ts";
+import { renderMigration, renderMigrations, renderProgress } from "./render-migration.ts";
+import { renderChoice, renderPlan, renderReceipt } from "./render-plan.ts";
+import { act, leaf, type Bench, type Session } from "./session.ts";
+
+export function addCloudCommands(root: Command, bench: Bench): void {
+  const cloud = root.command("cloud").description("clouds of the federation");
+  const list = leaf(cloud, "ls", {
+    summary: "clouds in the federation's room, with the offers they announce",
+    examples: ["tessera cloud ls"],
+  });
+  act(bench, list, async (session) => {
+    session.print(await session.call("cloud.list", {}), ({ clouds }) => renderClouds(clouds));
+  });
+  const show = leaf(cloud, "show <cloud>", {
+    summary: "one cloud's offer, confirmed by the cloud itself",
+    examples: ["tessera cloud show inquadro"],
+  });
+  act(bench, show, async (session, [name = ""]) => {
+    const result = await session.call("cloud.show", { cloud: name });
+    session.print(result, (value) => renderCloud(value.cloud, value.offer));
+  });
+}
+
+interface RouteOptions {
+  readonly to?: string;
+  readonly bwlimit?: number;
+}
+
+function withRoute(command: Command): Command {
+  return command
+    .option("--to <cloud>", "the destination; without it the agent chooses and says why")
+    .option("--bwlimit <rate>", "bandwidth limit, for instance 50Mbit/s", parseRate);
+}
+
+function routeOf(machine: string, { to, bwlimit }: RouteOptions): Input<"plan.make"> {
+  return {
+    machine,
+    ...(to === undefined ? {} : { to }),
+    ...(bwlimit === undefined ? {} : { bwlimit }),
+  };
+}
+
+export function addMigrateCommands(root: Command, bench: Bench): void {
+  const plan = leaf(root, "plan <machine>", {
+    summary: "what a migration would move, component by component, before anything moves",
+    examples: ["tessera plan web-1 --to inquadro", "tessera plan web-1 --bwlimit 50Mbit/s"],
+  });
+  act<RouteOptions>(bench, withRoute(plan), async (session, [name = ""], options) => {
+    const result = await session.call("plan.make", routeOf(name, options));
+    session.print(result, (value) => renderIntent(value, name));
+  });
+  const migrate = leaf(root, "migrate <machine>", {
+    summary: "move a machine to another cloud",
+    examples: [
+      "tessera migrate web-1 --to inquadro",
+      "tessera migrate web-1 --to inquadro --bwlimit 50Mbit/s --detach",
+      "tessera migrate web-1 --dry-run    (same as tessera plan)",
+    ],
+  })
+    .option("--detach", "do not wait; print the migration's id")
+    .option("--dry-run", "print the plan only");
+  act<MigrateOptions>(bench, withRoute(migrate), async (session, [name = ""], options) =>
+    runMigrate(session, name, options),
+  );
+}
+
+interface MigrateOptions extends RouteOptions {
+  readonly detach?: boolean;
+  readonly dryRun?: boolean;
+}
+
+function renderIntent({ plan, choice }: Output<"migration.start">, machineName: string): string {
+  const chosen = choice === undefined ? "" : renderChoice(choice);
+  return chosen + (plan === undefined ? "" : renderPlan(plan, machineName));
+}
+
+async function runMigrate(session: Session, name: string, options: MigrateOptions) {
+  const dryRun = options.dryRun === true ? { dryRun: true } : {};
+  const started = await session.call("migration.start", { ...routeOf(name, options), ...dryRun });
+  const { migration } = started;
+  if (migration === undefined) {
+    session.print(started, (value) => renderIntent(value, name));
+    return 0;
+  }
+  if (options.detach === true) {
+    const last = `migration ${migration}\nwatch it by: tessera migration watch ${migration}\n`;
+    session.print(started, (value) => `${renderIntent(value, name)}${last}`);
+    return 0;
+  }
+  const intent = renderIntent(started, name);
+  if (!session.json && intent !== "") session.surroundings.output.write(`${intent}\n`);
+  session.remark(`migration ${migration}\n`);
+  return watch(session, migration);
+}
+
+/** Shows progress until the migration ends, then its receipt, or why it failed. */
+async function watch(session: Session, migration: string): Promise<number> {
+  const view = session.progress(renderProgress);
+  let status: MigrationStatus;
+  try {
+    status = await session.call("migration.watch", { migration }, { progress: view.show });
+  } catch (error) {
+    if (hasCode(error, "cli.interrupted")) throw goesOn(migration);
+    throw error;
+  } finally {
+    view.end();
+  }
+  session.print(status, renderEnd);
+  if (status.outcome === "completed") return 0;
+  const report = status.error ?? reportOf(failed(status));
+  if (!session.json) session.surroundings.errorOutput.write(renderError(report));
+  return exitCodeOf(report);
+}
+
+function renderEnd(status: MigrationStatus): string {
+  const { migration, machineName, receipt, outcome, state } = status;
+  if (receipt !== undefined && outcome === "completed") return renderReceipt(receipt, machineName);
+  return `migration ${migration} of ${machineName}: ${outcome ?? state}\n`;
+}
+
+function failed({ migration, outcome, state }: MigrationStatus): TesseraError {
+  const message = `the migration ended as ${outcome ?? state}`;
+  return new TesseraError("misuse", "cli.failed", message, {
+    subject: migration,
+    remedy: `see why by: tessera migration show ${migration}`,
+  });
+}
+
+function goesOn(migration: string): TesseraError {
+  return new TesseraError("environment", "cli.interrupted", "the migration goes on", {
+    subject: migration,
+    remedy: `tessera migration watch ${migration}, or tessera migration cancel ${migration}`,
+  });
+}
+
+export function addMigrationCommands(root: Command, bench: Bench): void {
+  const migration = root.command("migration").description("migrations, going on and ended");
+  const list = leaf(migration, "ls", {
+    summary: "migrations that this cloud takes or took part in, newest first",
+    examples: ["tessera migration ls"],
+  });
+  act(bench, list, async (session) => {
+    const result = await session.call("migration.list", {});
+    session.print(result, ({ migrations }) => renderMigrations(migrations));
+  });
+  const show = leaf(migration, "show <migration>", {
+    summary: "one migration, with plan, receipt and journal",
+    examples: ["tessera migration show 1b4e28ba-2fa1-41d2-883f-0016d3cca427 --json"],
+  });
+  act(bench, show, async (session, [id = ""]) => {
+    session.print(await session.call("migration.show", { migration: id }), renderMigration);
+  });
+  const watching = leaf(migration, "watch <migration>", {
+    summary: "show progress until the migration ends",
+    examples: ["tessera migration watch 1b4e28ba-2fa1-41d2-883f-0016d3cca427"],
+  });
+  act(bench, watching, (session, [id = ""]) => watch(session, id));
+  const cancel = leaf(migration, "cancel <migration>", {
+    summary: "abort a migration; refused once the machine has been handed over",
+    examples: ["tessera migration cancel 1b4e28ba-2fa1-41d2-883f-0016d3cca427"],
+  });
+  act(bench, cancel, async (session, [id = ""]) => {
+    const status = await session.call("migration.cancel", { migration: id });
+    session.print(status, renderEnd);
+  });
+  addResolve(migration, bench);
+}
+
+interface ResolveOptions {
+  readonly keepHere?: boolean;
+  readonly giveUpHere?: boolean;
+  readonly fenced?: boolean;
+}
+
+const RISK = `
+It is for a cloud that never comes back. Until the two sides agree, the machine waits; whoever
+decides alone must be certain that the other side does not run it and will not, or two copies run
+and write different data. --fenced is your word that the other side is off, cut off, or wiped.`;
+
+function addResolve(migration: Command, bench: Bench): void {
+  const resolve = leaf(migration, "resolve <migration>", {
+    summary: "decide a migration whose other side never comes back",
+    examples: [
+      "tessera migration resolve 1b4e28ba-2fa1-41d2-883f-0016d3cca427 --keep-here --fenced",
+    ],
+  })
+    .option("--keep-here", "the machine is this cloud's")
+    .option("--give-up-here", "the machine is the other cloud's; this copy is never started")
+    .option("--fenced", "the other side has been fenced")
+    .addHelpText("after", RISK);
+  act<ResolveOptions>(bench, resolve, async (session, [id = ""], options) => {
+    const outcome = outcomeOf(options);
+    const input = { migration: id, outcome, fenced: true } as const;
+    session.print(await session.call("migration.resolve", input), renderEnd);
+  });
+}
+
+function outcomeOf({ keepHere, giveUpHere, fenced }: ResolveOptions) {
+  if ((keepHere === true) === (giveUpHere === true)) {
+    throw new TesseraError("misuse", "cli.usage", "give one of --keep-here and --give-up-here");
+  }
+  if (fenced !== true) {
+    throw new TesseraError("misuse", "cli.not-fenced", "the other side must be fenced first", {
+      remedy: "make sure that it cannot run the machine, then say so by --fenced",
+    });
+  }
+  return keepHere === true ? "keep-here" : "give-up-here";
+}

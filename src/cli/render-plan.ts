@@ -1,0 +1,141 @@
+/** Plans and receipts, component by component. Pure. */
+import type { Choice } from "#api";
+import {
+  formatBytes,
+  formatDuration,
+  formatRate,
+  shortDigest,
+  type Phase,
+  type Plan,
+  type SignedReceipt,
+} from "#core";
+import { renderMembers, renderTable, renderTime } from "./render-table.ts";
+import { printable } from "./values.ts";
+
+const COLUMNS = [
+  { title: "COMPONENT" },
+  { title: "KIND" },
+  { title: "SIZE", align: "right" },
+  { title: "THERE" },
+  { title: "TO MOVE", align: "right" },
+] as const;
+
+const CASES = {
+  worst: "worst case: the destination holds no component",
+  average: "average case: the destination holds some of the components",
+  best: "best case: the destination holds every component",
+} as const;
+
+/** `machineName` stands for the plan's UUID where it is known. */
+export function renderPlan(plan: Plan, machineName: string = plan.machine): string {
+  const { source, destination, mode, userData, totalBytes } = plan;
+  const rows = plan.components.map(({ component, held, bytes }) => [
+    `${component.name} ${component.version}`,
+    component.kind,
+    formatBytes(component.sizeBytes),
+    held ? "held" : "missing",
+    formatBytes(bytes),
+  ]);
+  const data = ["user data", "data", formatBytes(userData.allocatedBytes), "-"];
+  const title = `Plan: ${machineName} from ${source} to ${destination}, ${mode}, ${CASES[plan.case]}`;
+  const total = ["total", "", "", "", formatBytes(totalBytes)];
+  return [
+    `${printable(title)}\n\n`,
+    renderTable(COLUMNS, [...rows, [...data, formatBytes(userData.bytes)], total], "  "),
+    "\n",
+    renderMembers(outlook(plan)),
+    ...plan.notes.map((note) => `note: ${printable(note)}\n`),
+  ].join("");
+}
+
+const RATES = {
+  limit: "the limit given",
+  measured: "as measured",
+  offer: "as the clouds announce",
+  assumed: "assumed",
+} as const;
+
+function outlook(plan: Plan): [string, string | undefined][] {
+  const { rate, expected_ms, monolithicBytes, totalBytes, price } = plan;
+  const at = `${formatRate(rate.bitsPerSecond)}, ${RATES[rate.from]}`;
+  return [
+    ["expected time", `${formatDuration(expected_ms)} at ${at}`],
+    ["as one block", `${formatBytes(monolithicBytes)}${share(totalBytes, monolithicBytes)}`],
+    ["price", price > 0 ? price.toFixed(4) : undefined],
+  ];
+}
+
+function share(part: number, whole: number): string {
+  if (whole <= 0) return "";
+  const percent = (100 * part) / whole;
+  return `; this moves ${percent >= 10 ? percent.toFixed(0) : percent.toFixed(1)}% of it`;
+}
+
+/** Why the agent chose the destination. */
+export function renderChoice({ cloud, reason, considered }: Choice): string {
+  const rows = considered.map(({ cloud, accepted, reason }) => [
+    cloud,
+    accepted ? "fits" : "no",
+    reason,
+  ]);
+  const title = `Destination: ${cloud}: ${reason}`;
+  const table = renderTable([{ title: "CLOUD" }, { title: "" }, { title: "REASON" }], rows, "  ");
+  return `${printable(title)}\n${rows.length === 0 ? "" : table}\n`;
+}
+
+const PHASES: readonly (readonly [Phase, string])[] = [
+  ["negotiate", "negotiate"],
+  ["components", "components"],
+  ["compose", "compose"],
+  ["stop", "stop"],
+  ["userData", "user data"],
+  ["boot", "boot"],
+];
+
+const STOPS = {
+  graceful: "the guest shut down by itself",
+  forced: "by force",
+  "was-stopped": "it was stopped already",
+} as const;
+
+export function renderReceipt(
+  { receipt, signatures }: SignedReceipt,
+  machineName: string = receipt.machine,
+): string {
+  const { source, destination, mode, userData } = receipt;
+  const title = `Receipt: ${machineName} went from ${source} to ${destination}, ${mode}, ${receipt.case} case`;
+  const moved = receipt.components.map(({ id, name, held, bytes }) => [
+    name,
+    shortDigest(id),
+    held ? "held" : "moved",
+    formatBytes(bytes),
+  ]);
+  const data = ["user data", shortDigest(userData.digest), "moved", formatBytes(userData.bytes)];
+  const wire = ["on the wire", "", "", formatBytes(receipt.wireBytes)];
+  const columns = [
+    { title: "COMPONENT" },
+    { title: "DIGEST" },
+    { title: "" },
+    { title: "BYTES", align: "right" },
+  ] as const;
+  return [
+    `${printable(title)}\n\n`,
+    renderTable(columns, [...moved, data, wire], "  "),
+    "\n",
+    renderPhases(receipt.phases_ms),
+    "\n",
+    renderMembers([
+      ["downtime", formatDuration(receipt.downtime_ms)],
+      ["stop", STOPS[receipt.stop]],
+      ["migration", receipt.migration],
+      ["started", renderTime(receipt.started_ms)],
+      ["took", formatDuration(receipt.ended_ms - receipt.started_ms)],
+      ["signed by", Object.keys(signatures).toSorted().join(", ") || "nobody"],
+    ]),
+  ].join("");
+}
+
+function renderPhases(phases_ms: Readonly<Record<Phase, number>>): string {
+  const rows = PHASES.map(([phase, title]) => [title, formatDuration(phases_ms[phase])]);
+  return renderTable([{ title: "PHASE" }, { title: "TIME", align: "right" }], rows, "  ");
+}
