@@ -1,1 +1,12 @@
+export { compareTrees } from "./compare.ts";
+export { bufferSource, fileSource, readAll } from "./content.ts";
 export type * from "./contract.ts";
+export { writeCpio } from "./cpio.ts";
+export { treeDifference } from "./difference.ts";
+export { readErofs } from "./erofs-read.ts";
+export { writeErofs } from "./erofs-write.ts";
+export { writeErofsFile } from "./file.ts";
+export { mergeTrees } from "./merge.ts";
+export { readTar } from "./tar.ts";
+export { treeDigest } from "./tree-digest.ts";
+export { canonicalTree } from "./tree.ts";

@@ -1,0 +1,97 @@
+import { createHash, hash } from "node:crypto";
+import { TesseraError, type World } from "#core";
+import type { ContentSource } from "./contract.ts";
+import { tooLarge } from "./errors.ts";
+
+const CHUNK_BYTES = 1024 * 1024;
+
+/** A source over bytes in memory, which must not change afterwards. */
+export function bufferSource(bytes: Uint8Array): ContentSource {
+  return {
+    sizeBytes: bytes.length,
+    async read(target, position) {
+      target.set(bytes.subarray(position, position + target.length));
+    },
+  };
+}
+
+/** A part of another source, read when wanted. */
+export function sliceSource(
+  source: ContentSource,
+  offset: number,
+  sizeBytes: number,
+): ContentSource {
+  return { sizeBytes, read: (target, position) => source.read(target, offset + position) };
+}
+
+/**
+ * A source over a file, of the size that the file has now; it stays open until `close`.
+ *
+ * @throws `system.not-found` and other `system` errors; reads throw `image.content-short` (corrupt)
+ *   when the file has become shorter
+ */
+export async function fileSource(
+  world: World,
+  path: string,
+): Promise<ContentSource & { close(): Promise<void> }> {
+  const file = await world.files.open(path, "read");
+  const { sizeBytes } = await file.status();
+  return {
+    sizeBytes,
+    async read(target, position) {
+      const length = await file.read(target, position);
+      if (length === target.length) return;
+      const message = `${path} ends at byte ${position + length} of ${sizeBytes}`;
+      throw new TesseraError("corrupt", "image.content-short", message, { subject: path });
+    },
+    close: () => file.close(),
+  };
+}
+
+/** Everything. @throws `image.too-large` (misuse) above `bytesMax`. */
+export async function readAll(source: ContentSource, bytesMax: number): Promise<Uint8Array> {
+  if (source.sizeBytes > bytesMax) {
+    throw tooLarge(`content of ${source.sizeBytes} bytes exceeds the limit of ${bytesMax}`);
+  }
+  const bytes = new Uint8Array(source.sizeBytes);
+  await source.read(bytes, 0);
+  return bytes;
+}
+
+/** Walks the content in chunks; a chunk is a view of a buffer that is used again. */
+export async function* chunksOf(source: ContentSource): AsyncGenerator<Uint8Array> {
+  const buffer = new Uint8Array(Math.min(CHUNK_BYTES, source.sizeBytes));
+  for (let position = 0; position < source.sizeBytes; position += CHUNK_BYTES) {
+    const chunk = buffer.subarray(0, Math.min(CHUNK_BYTES, source.sizeBytes - position));
+    await source.read(chunk, position);
+    yield chunk;
+  }
+}
+
+/** Sources do not change, so what was hashed once need not be read again. */
+const hashes = new WeakMap<ContentSource, Buffer>();
+
+async function hashOf(source: ContentSource): Promise<Buffer> {
+  if (source.sizeBytes <= CHUNK_BYTES) {
+    return hash("sha256", await readAll(source, CHUNK_BYTES), "buffer");
+  }
+  const hasher = createHash("sha256");
+  for await (const chunk of chunksOf(source)) hasher.update(chunk);
+  return hasher.digest();
+}
+
+/** The sha256 of a source's bytes, 32 bytes. */
+export async function contentHash(source: ContentSource): Promise<Buffer> {
+  const known = hashes.get(source);
+  if (known !== undefined) return known;
+  const value = await hashOf(source);
+  hashes.set(source, value);
+  return value;
+}
+
+/** True when both have the same bytes. */
+export async function sameContent(a: ContentSource, b: ContentSource): Promise<boolean> {
+  if (a === b) return true;
+  if (a.sizeBytes !== b.sizeBytes) return false;
+  return (await contentHash(a)).equals(await contentHash(b));
+}

@@ -1,0 +1,70 @@
+import { createHash, type Hash } from "node:crypto";
+import type { Digest } from "#core";
+import { contentHash } from "./content.ts";
+import type { Tree, TreeEntry } from "./contract.ts";
+
+const HEADING = "tessera tree 1\n";
+
+const LETTERS: Readonly<Record<TreeEntry["type"], string>> = {
+  directory: "d",
+  file: "f",
+  symlink: "l",
+  character: "c",
+  block: "b",
+  fifo: "p",
+  socket: "s",
+};
+
+function u32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return bytes;
+}
+
+function i64(value: number): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigInt64BE(BigInt(value));
+  return bytes;
+}
+
+function addText(hasher: Hash, text: string): void {
+  hasher.update(u32(Buffer.byteLength(text))).update(text);
+}
+
+function addCommon(hasher: Hash, entry: TreeEntry): void {
+  for (const field of [entry.mode, entry.uid, entry.gid]) hasher.update(u32(field));
+  hasher.update(i64(entry.mtime_s)).update(u32(entry.xattrs.size));
+  for (const [name, value] of entry.xattrs) {
+    addText(hasher, name);
+    hasher.update(u32(value.length)).update(value);
+  }
+}
+
+async function addEntry(hasher: Hash, entry: TreeEntry): Promise<void> {
+  const group = entry.type === "file" ? entry.linkGroup : undefined;
+  if (group !== undefined && group !== entry.path) {
+    hasher.update("h");
+    addText(hasher, entry.path);
+    addText(hasher, group);
+    return;
+  }
+  hasher.update(LETTERS[entry.type]);
+  addText(hasher, entry.path);
+  addCommon(hasher, entry);
+  if (entry.type === "file") {
+    hasher.update(i64(entry.content.sizeBytes)).update(await contentHash(entry.content));
+  } else if (entry.type === "symlink") addText(hasher, entry.target);
+  else if (entry.type === "character" || entry.type === "block") {
+    hasher.update(u32(entry.major)).update(u32(entry.minor));
+  }
+}
+
+/**
+ * The identity of a tree: sha256 over its canonical serialisation (`doc/component-image.md`,
+ * "Tree digest"). Reads every content that was not hashed before.
+ */
+export async function treeDigest(tree: Tree): Promise<Digest> {
+  const hasher = createHash("sha256").update(HEADING);
+  for (const entry of tree.entries) await addEntry(hasher, entry);
+  return `sha256:${hasher.digest("hex")}`;
+}
