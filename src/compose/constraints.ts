@@ -92,7 +92,7 @@ function fault(component: Component, need: Constraint, offers: Offers): UnmetCon
   const choices = [need, ...(need.alternatives ?? [])];
   if (choices.some((choice) => isMet(choice, offers))) return [];
   const found = choices.flatMap((choice) => nearest(choice, offers)).join(", ");
-  return [unmet(component, levelOf(need), need, found === "" ? undefined : found)];
+  return [unmet(component, LEVELS[need.type], need, found === "" ? undefined : found)];
 }
 
 function unmet(
@@ -105,31 +105,20 @@ function unmet(
   return found === undefined ? common : { ...common, found };
 }
 
-function levelOf(need: Constraint): UnmetConstraint["level"] {
-  switch (need.type) {
-    case "soname":
-      return "binary";
-    case "package":
-      return "package";
-    case "os":
-    case "user":
-      return "os";
-  }
-}
+const LEVELS: Readonly<Record<ConstraintType, UnmetConstraint["level"]>> = {
+  soname: "binary",
+  package: "package",
+  os: "os",
+  user: "os",
+};
 
 function isMet(need: Constraint, offers: Offers): boolean {
   const versions = versionsOf(need, offers);
-  const { version } = need;
-  if (versions.length === 0) return false;
-  switch (need.type) {
-    case "soname":
-      return version === undefined || hasSymbolVersion(versions, version);
-    case "package":
-      return version === undefined || versions.some((have) => relates(have, need));
-    case "os":
-    case "user":
-      return version === undefined || versions.includes(version);
-  }
+  const { type, version } = need;
+  if (version === undefined || versions.length === 0) return versions.length > 0;
+  if (type === "soname") return hasSymbolVersion(versions, version);
+  if (type === "package") return versions.some((have) => relates(have, need));
+  return versions.includes(version);
 }
 
 /** Debian's `name:any` and `name:amd64` name the package too: a composition has one architecture. */
@@ -144,21 +133,18 @@ function hasSymbolVersion(versions: readonly (string | undefined)[], needed: str
   return known.length === 0 || known.some((highest) => reachesSymbolVersion(highest, needed));
 }
 
-function relates(have: string | undefined, { version, relation }: Constraint): boolean {
+const RELATIONS: Readonly<Record<NonNullable<Constraint["relation"]>, (order: number) => boolean>> =
+  {
+    "<<": (order) => order < 0,
+    "<=": (order) => order <= 0,
+    "=": (order) => order === 0,
+    ">=": (order) => order >= 0,
+    ">>": (order) => order > 0,
+  };
+
+function relates(have: string | undefined, { version, relation = ">=" }: Constraint): boolean {
   if (have === undefined || version === undefined) return false;
-  const order = compareDebianVersions(have, version);
-  switch (relation ?? ">=") {
-    case "<<":
-      return order < 0;
-    case "<=":
-      return order <= 0;
-    case "=":
-      return order === 0;
-    case ">>":
-      return order > 0;
-    case ">=":
-      return order >= 0;
-  }
+  return RELATIONS[relation](compareDebianVersions(have, version));
 }
 
 /** What there is instead: the versions of that name, for a symbol version those of its series. */

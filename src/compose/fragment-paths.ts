@@ -35,7 +35,7 @@ const file = (record: string, format: FragmentFormat, mode = 0o644, gid = 0): Fr
 const DPKG = { kind: "stanza", keys: ["Package", "Architecture"], sorted: true } as const;
 const DEBCONF = { kind: "stanza", keys: ["Name"], sorted: true } as const;
 
-export const FRAGMENT_PATHS: ReadonlyMap<string, FragmentPath> = new Map([
+const FRAGMENT_PATHS: ReadonlyMap<string, FragmentPath> = new Map([
   ["/etc/passwd", file("user", { kind: "colon", identity: 2 })],
   ["/etc/group", file("group", { kind: "colon", identity: 2, members: [3] })],
   ["/etc/shadow", file("user", { kind: "colon" }, 0o640, SHADOW_GROUP)],
@@ -46,10 +46,16 @@ export const FRAGMENT_PATHS: ReadonlyMap<string, FragmentPath> = new Map([
   ["/var/lib/dpkg/status", file("package", DPKG)],
   ["/var/lib/dpkg/diversions", file("diversion", { kind: "triple" })],
   ["/var/lib/dpkg/statoverride", file("override", { kind: "line", key: 3 })],
-  ["/var/lib/dpkg/triggers/File", file("trigger", { kind: "line" })],
-  ["/var/lib/dpkg/triggers/Unincorp", file("trigger", { kind: "line" })],
   ["/var/lib/apt/extended_states", file("package", { ...DPKG, sorted: false })],
   ["/var/cache/debconf/config.dat", file("question", DEBCONF)],
   ["/var/cache/debconf/templates.dat", file("template", DEBCONF)],
   ["/var/cache/debconf/passwords.dat", file("question", DEBCONF, 0o600)],
 ]);
+
+/** Who is interested in which trigger: `File`, `Unincorp` and one file for each named trigger. */
+const TRIGGERS = /^\/var\/lib\/dpkg\/triggers\/[^/]+$/;
+
+/** Undefined for a path that cannot be merged. */
+export function fragmentPath(path: string): FragmentPath | undefined {
+  return TRIGGERS.test(path) ? file("trigger", { kind: "line" }) : FRAGMENT_PATHS.get(path);
+}

@@ -44,16 +44,10 @@ function pieces(path: string, format: FragmentFormat, text: string, owner: strin
 }
 
 function keyOf(format: FragmentFormat, piece: string): string | undefined {
-  switch (format.kind) {
-    case "colon":
-      return /^([^:]+):/.exec(piece)?.[1];
-    case "stanza":
-      return stanzaKey(piece, format.keys);
-    case "triple":
-      return piece.split("\n")[0];
-    case "line":
-      return format.key === undefined ? piece : piece.split(/\s+/)[format.key];
-  }
+  if (format.kind === "colon") return /^([^:]+):/.exec(piece)?.[1];
+  if (format.kind === "stanza") return stanzaKey(piece, format.keys);
+  if (format.kind === "triple") return piece.split("\n")[0];
+  return format.key === undefined ? piece : piece.split(/\s+/)[format.key];
 }
 
 function stanzaKey(piece: string, keys: readonly string[]): string | undefined {

@@ -1,7 +1,7 @@
 /** Merging the fragments of stacked components into the files of the glue: pure. */
 import { TesseraError } from "#core";
 import type { Fragment } from "#core";
-import { FRAGMENT_PATHS } from "./fragment-paths.ts";
+import { fragmentPath } from "./fragment-paths.ts";
 import type { FragmentPath } from "./fragment-paths.ts";
 import {
   FRAGMENT_BYTES_MAX,
@@ -57,7 +57,7 @@ function mergeFile(
   os: FragmentSource,
   programs: readonly FragmentSource[],
 ): MergedFile {
-  const kind = FRAGMENT_PATHS.get(path);
+  const kind = fragmentPath(path);
   if (kind === undefined) throw unknownPath(path, [os, ...programs]);
   const base = recordsOf(path, kind, os);
   const changes = new Map<string, FragmentRecord>();

@@ -28,7 +28,10 @@ function text(pattern: RegExp, allowed: string): z.ZodString {
 
 function whole(least: number, most: number): z.ZodNumber {
   const error = `must be a whole number from ${least} to ${most}`;
-  return z.int({ error: told(error) }).min(least, { error }).max(most, { error });
+  return z
+    .int({ error: told(error) })
+    .min(least, { error })
+    .max(most, { error });
 }
 
 /** A size in whole 4 KiB blocks. */

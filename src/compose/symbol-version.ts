@@ -5,13 +5,15 @@ interface SymbolVersion {
   readonly series: string;
   /** The numbers, empty where there are none. */
   readonly numbers: readonly number[];
+  /** Letters after the numbers, as in `OPENSSL_1.0.2d`. */
+  readonly suffix: string;
 }
 
 function parseSymbolVersion(text: string): SymbolVersion {
   const match = /^(.*?)[_.-]?(\d+(?:[._]\d+)*)([a-z]*\d*)$/.exec(text);
-  if (match === null) return { series: text, numbers: [] };
+  if (match === null) return { series: text, numbers: [], suffix: "" };
   const numbers = (match[2] ?? "").split(/[._]/).map(Number);
-  return { series: match[1] ?? "", numbers };
+  return { series: match[1] ?? "", numbers, suffix: match[3] ?? "" };
 }
 
 /** True when both belong to one series, such as `GLIBC_2.2.5` and `GLIBC_2.36`. */
@@ -29,5 +31,5 @@ export function reachesSymbolVersion(highest: string, needed: string): boolean {
     const difference = (have.numbers[index] ?? 0) - (want.numbers[index] ?? 0);
     if (difference !== 0) return difference > 0;
   }
-  return true;
+  return have.suffix >= want.suffix;
 }

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { basename, dirname } from "node:path";
 import { TesseraError } from "#core";
-import type { World } from "#core";
+import type { ComposedDisks, World } from "#core";
 import type { InstanceFile } from "./contract.ts";
 import { DATA_LABEL } from "./init-script.ts";
 import { checkInstanceFiles, directoriesOf } from "./instance-files.ts";
@@ -40,6 +40,18 @@ export function userDataUuid(machineUuid: string): string {
   const variant = "89ab"[Number.parseInt(hash[16] ?? "0", 16) % 4] ?? "8";
   const parts = [hash.slice(0, 8), hash.slice(8, 12), `8${hash.slice(13, 16)}`];
   return [...parts, `${variant}${hash.slice(17, 20)}`, hash.slice(20, 32)].join("-");
+}
+
+/**
+ * The disks as this machine starts them: the command line names its user data block, so that the
+ * machine does not start on another one's. The composition's digest is that of the disks without
+ * it, which is equal for all machines of an appliance.
+ *
+ * @throws `compose.uuid-invalid` (misuse)
+ */
+export function withUserData(disks: ComposedDisks, machineUuid: string): ComposedDisks {
+  const uuid = userDataUuid(machineUuid).replaceAll("-", "");
+  return { ...disks, commandLine: `${disks.commandLine} tessera.data=${uuid}` };
 }
 
 /**
@@ -102,17 +114,16 @@ function checkUuid(uuid: string): void {
   });
 }
 
+function textFile(path: string, text: string, mode = 0o644): InstanceFile {
+  return { path, content: Buffer.from(text), mode };
+}
+
 function identityFiles({ uuid, hostname }: UserDataOptions): InstanceFile[] {
-  const file = (path: string, text: string, mode = 0o644): InstanceFile => ({
-    path,
-    content: Buffer.from(text),
-    mode,
-  });
   const hosts = `127.0.0.1\tlocalhost\n127.0.1.1\t${hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n`;
   return [
-    file("/etc/hostname", `${hostname}\n`),
-    file("/etc/hosts", hosts),
-    file("/etc/machine-id", `${uuid.replaceAll("-", "")}\n`, 0o444),
+    textFile("/etc/hostname", `${hostname}\n`),
+    textFile("/etc/hosts", hosts),
+    textFile("/etc/machine-id", `${uuid.replaceAll("-", "")}\n`, 0o444),
   ];
 }
 
