@@ -1,1 +1,9 @@
+export { compressionLevel, type CompressionMode } from "./compression.ts";
 export type * from "./contract.ts";
+export type { ResumeStore } from "./handshake.ts";
+export { loadOrCreateDataIdentity, type DataIdentity } from "./identity.ts";
+export type { Timing } from "./protocol.ts";
+export { connectReceiver, type ReceiverOptions } from "./receiver.ts";
+export { startDataServer, type DataServer, type DataServerOptions } from "./server.ts";
+export type { SessionOffer } from "./session.ts";
+export { newToken } from "./tokens.ts";

@@ -1,0 +1,172 @@
+import type { Socket } from "node:net";
+import type { TLSSocket } from "node:tls";
+import { TesseraError, type Clock } from "#core";
+import { linkLost, peerError, violation } from "./errors.ts";
+import { FrameDecoder, encodeFrame, encodeHeader, type Frame } from "./frame.ts";
+import { startKeepalive } from "./keepalive.ts";
+import { unlimited, type RateLimiter } from "./limiter.ts";
+import { decodeError, encodeError } from "./messages.ts";
+import { TYPE, type FrameType, type Timing } from "./protocol.ts";
+import { SocketWriter } from "./writer.ts";
+
+const LINGER_ms = 2_000;
+const WAITING_FRAMES_MAX = 64;
+
+/** One frame of data to be sent: the payload in pieces, so that they need not be joined. */
+export interface DataFrame {
+  readonly type: FrameType;
+  readonly flags: number;
+  readonly stream: number;
+  readonly parts: readonly Uint8Array[];
+}
+
+/**
+ * One TLS connection as a sequence of frames, for both roles. Until `serve` is called, frames wait
+ * for `next`; then each goes to the handler. PING and PONG are dealt with here. Ends once, with a
+ * reason: `signal` aborts with it.
+ */
+export class Connection {
+  readonly #socket: TLSSocket;
+  readonly #raw: Socket;
+  readonly #clock: Clock;
+  readonly #timing: Timing;
+  readonly #writer: SocketWriter;
+  readonly #decoder: FrameDecoder;
+  readonly #ended = new AbortController();
+  readonly #waiting: Frame[] = [];
+  readonly #stopKeepalive: () => void;
+  #handler: ((frame: Frame) => void) | undefined;
+  #wake = (): void => undefined;
+  #heard_ms: number;
+
+  constructor(clock: Clock, timing: Timing, sockets: { tls: TLSSocket; raw: Socket }) {
+    this.#clock = clock;
+    this.#timing = timing;
+    this.#socket = sockets.tls;
+    this.#raw = sockets.raw;
+    this.#writer = new SocketWriter(clock, sockets.tls, this.#ended.signal);
+    this.#heard_ms = clock.monotonic();
+    this.#decoder = new FrameDecoder();
+    this.#stopKeepalive = startKeepalive(clock, timing, {
+      heard_ms: () => this.#heard_ms,
+      sent_ms: () => this.#writer.sent_ms,
+      ping: () => this.send(TYPE.PING, 0, Buffer.alloc(8)),
+      onSilent: (silent_ms) =>
+        this.end(peerError("stalled", `nothing heard for ${Math.round(silent_ms / 1000)} s`)),
+    });
+    this.#listen();
+  }
+
+  /** Aborts with a TesseraError when the connection has ended, from whichever side. */
+  get signal(): AbortSignal {
+    return this.#ended.signal;
+  }
+
+  /** Bytes of TCP payload in both directions, TLS included. */
+  wireBytes(): number {
+    return this.#raw.bytesRead + this.#raw.bytesWritten;
+  }
+
+  /** Sends a short frame; it overtakes data that have not begun. */
+  send(type: FrameType, stream: number, payload?: Uint8Array): void {
+    if (this.signal.aborted) return;
+    try {
+      this.#writer.control(encodeFrame(type, stream, payload));
+    } catch (cause) {
+      this.end(cause instanceof TesseraError ? cause : linkLost(cause), false);
+    }
+  }
+
+  /**
+   * Sends a frame of data: waits for the limiter and for room in the socket.
+   *
+   * @throws the reason of `signal` when the connection has ended
+   */
+  async sendData(frame: DataFrame, limiter: RateLimiter = unlimited()): Promise<void> {
+    const length = frame.parts.reduce((sum, part) => sum + part.length, 0);
+    const header = encodeHeader({ ...frame, length });
+    await this.#writer.data([header, ...frame.parts], limiter);
+  }
+
+  /** The next frame of the handshake. @throws `transfer.stalled`, the peer's error, and others */
+  async next(types: readonly FrameType[]): Promise<Frame> {
+    const stop = this.#clock.after(this.#timing.handshake_ms, () =>
+      this.end(peerError("stalled", "the handshake took too long")),
+    );
+    try {
+      while (this.#waiting.length === 0) {
+        this.signal.throwIfAborted();
+        await new Promise<void>((resolve) => (this.#wake = resolve));
+      }
+    } finally {
+      stop();
+    }
+    const frame = this.#waiting.shift();
+    if (frame !== undefined && types.includes(frame.type)) return frame;
+    const error = violation(`frame type ${frame?.type} is not due in the handshake`);
+    this.end(error);
+    throw error;
+  }
+
+  /** From now on every frame goes to `handler`; what it throws ends the connection. */
+  serve(handler: (frame: Frame) => void): void {
+    this.#handler = handler;
+    for (const frame of this.#waiting.splice(0)) this.#guarded(() => handler(frame));
+  }
+
+  /** Ends the connection; the peer is told unless it was the peer, or the link, that ended it. */
+  end(reason: TesseraError, tell = true): void {
+    if (this.signal.aborted) return;
+    if (tell) this.send(TYPE.ERROR, 0, encodeError(reason));
+    this.#ended.abort(reason);
+    this.#wake();
+    this.#stopKeepalive();
+    this.#decoder.stop();
+    this.#socket.end();
+    const stop = this.#clock.after(LINGER_ms, () => this.#destroy());
+    this.#raw.once("close", stop);
+    if (!tell) this.#destroy();
+  }
+
+  #destroy(): void {
+    this.#socket.destroy();
+    this.#raw.destroy();
+  }
+
+  #listen(): void {
+    this.#socket.on("data", (chunk: Buffer) => {
+      this.#heard_ms = this.#clock.monotonic();
+      this.#guarded(() => this.#decoder.push(chunk, (frame) => this.#dispatch(frame)));
+    });
+    this.#socket.on("error", (cause: Error) => this.end(linkLost(cause), false));
+    this.#socket.on("end", () => this.end(linkLost(), false));
+    this.#socket.on("close", () => this.end(linkLost(), false));
+    this.#raw.on("error", (cause: Error) => this.end(linkLost(cause), false));
+    this.#raw.on("close", () => this.end(linkLost(), false));
+  }
+
+  #guarded(work: () => void): void {
+    try {
+      work();
+    } catch (cause) {
+      const bug = () => new TesseraError("bug", "transfer.failed", "a handler failed", { cause });
+      this.end(cause instanceof TesseraError ? cause : bug());
+    }
+  }
+
+  #dispatch(frame: Frame): void {
+    if (frame.type === TYPE.PONG) return;
+    if (frame.type === TYPE.PING) this.send(TYPE.PONG, 0, frame.payload);
+    else if (frame.type === TYPE.ERROR && frame.stream === 0) this.end(decodeError(frame), false);
+    else if (this.#handler !== undefined) this.#handler(frame);
+    else this.#enqueue(frame);
+  }
+
+  #enqueue(frame: Frame): void {
+    if (this.#waiting.length >= WAITING_FRAMES_MAX || frame.length > 4096) {
+      throw violation("frames before the handshake is complete");
+    }
+    this.#waiting.push(frame);
+    this.#wake();
+  }
+}

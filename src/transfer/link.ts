@@ -1,0 +1,163 @@
+import { hasCode, type TesseraError, type World } from "#core";
+import type { Connection } from "./connection.ts";
+import type { DataEndpoint } from "./contract.ts";
+import { dialCandidate } from "./dial.ts";
+import { isRetryable, linkLost, peerError } from "./errors.ts";
+import { dialHandshake, type ResumeStore } from "./handshake.ts";
+import type { DataIdentity } from "./identity.ts";
+import type { Timing } from "./protocol.ts";
+import { Receiver } from "./receiver-streams.ts";
+
+export interface LinkOptions {
+  readonly identity: DataIdentity;
+  readonly endpoint: DataEndpoint;
+  readonly session: string;
+  readonly token: string;
+  readonly resume?: ResumeStore;
+  readonly timing: Timing;
+}
+
+/**
+ * The pause before attempt `attempt` (0 is the first, at once): doubling, shortened at random by
+ * up to a half. Pure.
+ */
+export function backoff_ms(attempt: number, timing: Timing, fraction: number): number {
+  if (attempt === 0) return 0;
+  const whole = Math.min(
+    timing.backoffMax_ms,
+    timing.backoffMin_ms * 2 ** Math.min(attempt - 1, 30),
+  );
+  return whole * (1 - fraction / 2);
+}
+
+/** Waits for a promise or for the signal, whichever is first; does not stop the work. */
+function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = (): void => reject(signal.reason as Error);
+    if (signal.aborted) abort();
+    signal.addEventListener("abort", abort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+  });
+}
+
+/** The receiver's one connection to a session, made again as often as needed. */
+export class Link {
+  readonly #world: World;
+  readonly #options: LinkOptions;
+  readonly #closed = new AbortController();
+  #current: Receiver | undefined;
+  #dialling: { readonly work: Promise<Receiver>; readonly stop: AbortController } | undefined;
+  #waiters = 0;
+  #token: string | undefined;
+  #attempts = 0;
+  #pastWireBytes = 0;
+
+  constructor(world: World, options: LinkOptions) {
+    this.#world = world;
+    this.#options = options;
+  }
+
+  wireBytes(): number {
+    return this.#pastWireBytes + (this.#current?.connection.wireBytes() ?? 0);
+  }
+
+  /** The pause before the next attempt begins anew: something was achieved. */
+  succeeded(): void {
+    this.#attempts = 0;
+  }
+
+  /** A live connection. Dials until it has one, the signal aborts, or the other side refuses. */
+  async acquire(signal: AbortSignal): Promise<Receiver> {
+    this.#closed.signal.throwIfAborted();
+    signal.throwIfAborted();
+    if (this.#current?.connection.signal.aborted === false) return this.#current;
+    this.#waiters += 1;
+    const dialling = (this.#dialling ??= this.#startDialling());
+    try {
+      return await unlessAborted(dialling.work, signal);
+    } finally {
+      this.#waiters -= 1;
+      if (this.#waiters === 0) dialling.stop.abort(signal.reason);
+    }
+  }
+
+  close(): void {
+    this.#closed.abort(peerError("closing", "the receiver was closed"));
+    this.#current?.connection.end(peerError("closing", "the receiver is closing"));
+  }
+
+  #startDialling() {
+    const stop = new AbortController();
+    const signal = AbortSignal.any([stop.signal, this.#closed.signal]);
+    const work = this.#dialUntil(signal).finally(() => (this.#dialling = undefined));
+    work.catch(() => undefined);
+    return { work, stop };
+  }
+
+  async #dialUntil(signal: AbortSignal): Promise<Receiver> {
+    this.#pastWireBytes = this.wireBytes();
+    this.#current = undefined;
+    for (;;) {
+      const pause_ms = backoff_ms(
+        this.#attempts,
+        this.#options.timing,
+        this.#world.random.fraction(),
+      );
+      if (pause_ms > 0) await this.#world.clock.sleep(pause_ms, signal);
+      this.#attempts += 1;
+      try {
+        this.#current = new Receiver(await this.#dialAll(signal));
+        return this.#current;
+      } catch (cause) {
+        signal.throwIfAborted();
+        if (!isRetryable(cause)) throw cause;
+        this.#world.log.log("info", "no data connection yet", { cause });
+      }
+    }
+  }
+
+  /** Every candidate once. A wrong certificate counts only when no candidate is left. */
+  async #dialAll(signal: AbortSignal): Promise<Connection> {
+    let mismatch: TesseraError | undefined;
+    let last: unknown = linkLost(new Error("no candidates"));
+    for (const candidate of this.#options.endpoint.candidates) {
+      try {
+        return await this.#dialOne(candidate, signal);
+      } catch (cause) {
+        signal.throwIfAborted();
+        last = cause;
+        if (hasCode(cause, "transfer.certificate-mismatch")) mismatch = cause;
+        else if (!isRetryable(cause)) throw cause;
+      }
+    }
+    throw mismatch ?? peerError("unreachable", "no candidate answers", { cause: last });
+  }
+
+  async #dialOne(candidate: DataEndpoint["candidates"][number], signal: AbortSignal) {
+    const { identity, endpoint, session, timing, resume } = this.#options;
+    const certificate = endpoint.certificate;
+    const connection = await dialCandidate(this.#world, candidate, {
+      identity,
+      certificate,
+      timing,
+      signal,
+    });
+    const abort = (): void => connection.end(peerError("cancelled", "given up"), false);
+    signal.addEventListener("abort", abort, { once: true });
+    try {
+      this.#token ??= (await resume?.load()) ?? this.#options.token;
+      const hello = { role: "receiver", session, token: this.#token } as const;
+      await dialHandshake(connection, hello, async (fresh) => {
+        await resume?.save(fresh);
+        this.#token = fresh;
+      });
+      return connection;
+    } catch (cause) {
+      this.#pastWireBytes += connection.wireBytes();
+      connection.end(linkLost(cause), false);
+      throw cause;
+    } finally {
+      signal.removeEventListener("abort", abort);
+    }
+  }
+}

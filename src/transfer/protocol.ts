@@ -1,0 +1,141 @@
+/**
+ * The data protocol `tessera/1`, specified in doc/data-protocol.md.
+ *
+ *     dialler (here: receiver)                     listener (here: sender)
+ *        | TCP, TLS 1.3, ALPN tessera/1, both certificates  |
+ *        | HELLO {protocol, features, role, session, token} |
+ *        |------------------------------------------------->|  token accepted?
+ *        |            WELCOME {protocol, features, token'}  |
+ *        |<-------------------------------------------------|
+ *        | (token' is made durable)                   READY |
+ *        |------------------------------------------------->|  only token' counts now
+ *        | OPEN stream 1 {blob, digest, offset, credit}     |
+ *        |------------------------------------------------->|
+ *        |               OPENED, BYTES, ZEROES, ..., END    |
+ *        |<-------------------------------------------------|
+ *        | CREDIT (as bytes are written to the disk)        |
+ *        |------------------------------------------------->|
+ *        | OPEN stream 2 {userData, block, credit}          |
+ *        |------------------------------------------------->|
+ *        |               OPENED, BLOCKS, ..., END {digest}  |
+ *        |<-------------------------------------------------|
+ *        | PING, PONG, ERROR: either side, at any time      |
+ *
+ * Version rule: the ALPN name covers the header, the limits and the frames below 0x10; if any of
+ * them changes, the name changes. Everything from 0x10 up belongs to the content version, which
+ * HELLO and WELCOME negotiate: the highest that both speak. Features are optional parts of a
+ * content version, used only when both named them. Unknown JSON members and feature names are
+ * ignored; unknown frame types, flags, kinds and roles are errors, so a new one needs a new
+ * content version or a feature.
+ */
+
+export const ALPN = "tessera/1";
+
+/** The content versions that this implementation speaks. */
+export const CONTENT_VERSIONS = { min: 1, max: 1 } as const;
+
+/** The optional parts of the content version that this implementation has. */
+export const FEATURES: readonly string[] = [];
+
+export const HEADER_BYTES = 10;
+/** Most raw bytes in one frame of data. */
+export const RAW_BYTES_MAX = 2 ** 20;
+export const CONTROL_BYTES_MAX = 4096;
+export const BYTES_PREFIX_BYTES = 12;
+export const RUN_BYTES = 12;
+export const BLOCKS_PER_FRAME_MAX = 16;
+export const RUNS_PER_FRAME_MAX = 16;
+export const STREAMS_MAX = 8;
+/** What a data frame costs besides its payload, so that tiny frames are bounded too. */
+export const FRAME_COST_BYTES = 64;
+export const CREDIT_BYTES_MIN = 2 * RAW_BYTES_MAX;
+export const CREDIT_BYTES_MAX = 2 ** 31;
+
+/** The credit that this receiver gives to a stream. */
+export const WINDOW_BYTES = 4 * 2 ** 20;
+/** After so many raw bytes at most this receiver makes a stream durable. */
+export const CHECKPOINT_BYTES = 4 * 2 ** 20;
+
+/** Bit 0 of a frame's flags: the data are one Zstandard frame. */
+export const FLAG_ZSTD = 1;
+
+export const TYPE = {
+  HELLO: 0x01,
+  WELCOME: 0x02,
+  READY: 0x03,
+  PING: 0x04,
+  PONG: 0x05,
+  ERROR: 0x06,
+  OPEN: 0x10,
+  OPENED: 0x11,
+  CREDIT: 0x12,
+  END: 0x13,
+  BYTES: 0x20,
+  ZEROES: 0x21,
+  BLOCKS: 0x22,
+} as const;
+
+export type FrameType = (typeof TYPE)[keyof typeof TYPE];
+
+interface FrameRule {
+  readonly name: string;
+  /** Which streams it may name: the connection itself (0), a stream, or both. */
+  readonly stream: "connection" | "stream" | "any";
+  readonly lengthMin: number;
+  readonly lengthMax: number;
+  /** Flags that may be set. */
+  readonly flags: number;
+}
+
+function rule(
+  name: string,
+  stream: FrameRule["stream"],
+  lengthMin: number,
+  lengthMax: number,
+  flags = 0,
+): FrameRule {
+  return { name, stream, lengthMin, lengthMax, flags };
+}
+
+/** One row per frame type: what a header must satisfy before anything is allocated. */
+export const FRAME_RULES: ReadonlyMap<number, FrameRule> = new Map<FrameType, FrameRule>([
+  [TYPE.HELLO, rule("HELLO", "connection", 2, CONTROL_BYTES_MAX)],
+  [TYPE.WELCOME, rule("WELCOME", "connection", 2, CONTROL_BYTES_MAX)],
+  [TYPE.READY, rule("READY", "connection", 0, 0)],
+  [TYPE.PING, rule("PING", "connection", 8, 8)],
+  [TYPE.PONG, rule("PONG", "connection", 8, 8)],
+  [TYPE.ERROR, rule("ERROR", "any", 2, CONTROL_BYTES_MAX)],
+  [TYPE.OPEN, rule("OPEN", "stream", 2, CONTROL_BYTES_MAX)],
+  [TYPE.OPENED, rule("OPENED", "stream", 2, CONTROL_BYTES_MAX)],
+  [TYPE.CREDIT, rule("CREDIT", "stream", 4, 4)],
+  [TYPE.END, rule("END", "stream", 2, CONTROL_BYTES_MAX)],
+  [TYPE.BYTES, rule("BYTES", "stream", 12, BYTES_PREFIX_BYTES + RAW_BYTES_MAX, FLAG_ZSTD)],
+  [TYPE.ZEROES, rule("ZEROES", "stream", 16, 16)],
+  [
+    TYPE.BLOCKS,
+    rule("BLOCKS", "stream", 14, 2 + RUNS_PER_FRAME_MAX * RUN_BYTES + RAW_BYTES_MAX, FLAG_ZSTD),
+  ],
+]);
+
+/** Time limits of a connection; tests shorten them. */
+export interface Timing {
+  readonly connect_ms: number;
+  readonly handshake_ms: number;
+  /** Silence of our own after which we send PING. */
+  readonly ping_ms: number;
+  /** Silence of the peer after which it counts as gone. */
+  readonly silence_ms: number;
+  readonly tick_ms: number;
+  readonly backoffMin_ms: number;
+  readonly backoffMax_ms: number;
+}
+
+export const TIMING: Timing = {
+  connect_ms: 5_000,
+  handshake_ms: 10_000,
+  ping_ms: 4_000,
+  silence_ms: 12_000,
+  tick_ms: 1_000,
+  backoffMin_ms: 200,
+  backoffMax_ms: 5_000,
+};

@@ -1,0 +1,123 @@
+import { TesseraError } from "#core";
+import type { Connection } from "./connection.ts";
+import { peerError, violation } from "./errors.ts";
+import type { Frame } from "./frame.ts";
+import { decodeError, encodeCredit, encodeError, encodeJson, type Open } from "./messages.ts";
+import { FRAME_COST_BYTES, HEADER_BYTES, TYPE, WINDOW_BYTES, type FrameType } from "./protocol.ts";
+
+const DATA_TYPES: readonly FrameType[] = [TYPE.BYTES, TYPE.ZEROES, TYPE.BLOCKS];
+
+/** What a frame costs of a stream's credit; control frames cost nothing. */
+export function costOf(frame: Frame): number {
+  return DATA_TYPES.includes(frame.type) ? frame.length + FRAME_COST_BYTES : 0;
+}
+
+type Without<T, K extends string> = T extends unknown ? Omit<T, K> : never;
+
+/** One stream at the receiver: its frames in order, and the credit it has given. */
+export class IncomingStream {
+  readonly id: number;
+  readonly #connection: Connection;
+  readonly #frames: Frame[] = [];
+  #creditBytes = WINDOW_BYTES;
+  #owedBytes = 0;
+  #failure: { readonly reason: unknown } | undefined;
+  #wake = (): void => undefined;
+  /** Bytes of this stream's frames so far, headers included. */
+  wireBytes = 0;
+
+  constructor(connection: Connection, id: number) {
+    this.#connection = connection;
+    this.id = id;
+    connection.signal.addEventListener("abort", () => this.#wake(), { once: true });
+  }
+
+  /** @throws `transfer.protocol-violation` when the credit does not cover the frame */
+  push(frame: Frame): void {
+    this.#creditBytes -= costOf(frame);
+    if (this.#creditBytes < 0) throw violation("more data than the credit covers");
+    this.wireBytes += frame.length + HEADER_BYTES;
+    if (frame.type === TYPE.ERROR) this.#failure = { reason: decodeError(frame) };
+    else this.#frames.push(frame);
+    this.#wake();
+  }
+
+  /**
+   * The next frame; what had arrived before the connection ended is still given out.
+   *
+   * @throws the sender's error, or the reason why the connection ended
+   */
+  async next(): Promise<Frame> {
+    for (;;) {
+      const frame = this.#frames.shift();
+      if (frame !== undefined) return frame;
+      if (this.#failure !== undefined) throw this.#failure.reason;
+      this.#connection.signal.throwIfAborted();
+      await new Promise<void>((resolve) => (this.#wake = resolve));
+    }
+  }
+
+  /** Frames up to and including END. */
+  async *frames(): AsyncGenerator<Frame, void, undefined> {
+    for (;;) {
+      const frame = await this.next();
+      yield frame;
+      if (frame.type === TYPE.END) return;
+    }
+  }
+
+  /** The frame has been dealt with: its cost is granted anew, in larger amounts. */
+  release(frame: Frame): void {
+    this.#owedBytes += costOf(frame);
+    if (this.#owedBytes < WINDOW_BYTES / 8) return;
+    this.#creditBytes += this.#owedBytes;
+    this.#connection.send(TYPE.CREDIT, this.id, encodeCredit(this.#owedBytes));
+    this.#owedBytes = 0;
+  }
+
+  /** Wakes a waiting `next`, which then throws `reason`. */
+  fail(reason: unknown): void {
+    this.#failure ??= { reason };
+    this.#frames.length = 0;
+    this.#wake();
+  }
+}
+
+/** The receiver's role on one connection: opens streams and sorts the frames that come. */
+export class Receiver {
+  readonly connection: Connection;
+  readonly #streams = new Map<number, IncomingStream>();
+  #lastStream = 0;
+
+  constructor(connection: Connection) {
+    this.connection = connection;
+    connection.serve((frame) => this.#handle(frame));
+  }
+
+  open(request: Without<Open, "credit">): IncomingStream {
+    this.#lastStream += 1;
+    const stream = new IncomingStream(this.connection, this.#lastStream);
+    this.#streams.set(stream.id, stream);
+    const content = { ...request, credit: WINDOW_BYTES };
+    this.connection.send(TYPE.OPEN, stream.id, encodeJson(content));
+    return stream;
+  }
+
+  /** Ends a stream; the sender is told when it has not sent everything. */
+  done(stream: IncomingStream, reason?: unknown): void {
+    if (!this.#streams.delete(stream.id) || reason === undefined) return;
+    const given = peerError("cancelled", "the receiver gave the stream up");
+    const own = reason instanceof TesseraError && reason.code.startsWith("transfer.");
+    this.connection.send(TYPE.ERROR, stream.id, encodeError(own ? reason : given));
+  }
+
+  #handle(frame: Frame): void {
+    if (frame.type === TYPE.OPEN || frame.type === TYPE.CREDIT || frame.stream === 0) {
+      throw violation(`a receiver takes no frame of type ${frame.type}`);
+    }
+    if (frame.stream > this.#lastStream) throw violation("a stream that was never opened");
+    const stream = this.#streams.get(frame.stream);
+    stream?.push(frame);
+    if (frame.type === TYPE.ERROR || frame.type === TYPE.END) this.#streams.delete(frame.stream);
+  }
+}

@@ -1,0 +1,64 @@
+import { isZero } from "#block";
+import type { BlobReader } from "#repository";
+import { compress } from "./compression.ts";
+import { peerError } from "./errors.ts";
+import { bytesPrefix, encodeZeroes } from "./messages.ts";
+import { pipelined } from "./pipeline.ts";
+import { FLAG_ZSTD, RAW_BYTES_MAX, TYPE } from "./protocol.ts";
+import type { OutgoingStream } from "./sender-stream.ts";
+
+export const PIPELINE_DEPTH = 4;
+
+/** The level of the moment, or undefined for no compression. */
+export type LevelNow = () => number | undefined;
+
+interface BlobPiece {
+  readonly offset: number;
+  readonly length: number;
+  /** Absent for zeroes. */
+  readonly bytes?: Buffer;
+}
+
+/** The blob in pieces of up to 1 MiB; consecutive pieces of zeroes as one. */
+async function* piecesOf(reader: BlobReader, from: number): AsyncGenerator<BlobPiece> {
+  let zeroesFrom = from;
+  for (let offset = from; offset < reader.sizeBytes; offset += RAW_BYTES_MAX) {
+    const bytes = Buffer.allocUnsafe(Math.min(RAW_BYTES_MAX, reader.sizeBytes - offset));
+    await reader.read(bytes, offset);
+    if (isZero(bytes)) continue;
+    if (zeroesFrom < offset) yield { offset: zeroesFrom, length: offset - zeroesFrom };
+    yield { offset, length: bytes.length, bytes };
+    zeroesFrom = offset + bytes.length;
+  }
+  const length = reader.sizeBytes - zeroesFrom;
+  if (length > 0) yield { offset: zeroesFrom, length };
+}
+
+/** Sends a blob from `offset` on. @throws `transfer.not-offered`, what the source throws */
+export async function sendBlob(
+  stream: OutgoingStream,
+  reader: BlobReader,
+  options: { readonly name: string; readonly offset: number; readonly level: LevelNow },
+): Promise<void> {
+  const { name, offset, level } = options;
+  const { sizeBytes } = reader;
+  if (offset > sizeBytes) throw peerError("not-offered", "the offset is behind the blob's end");
+  stream.opened(name, { sizeBytes }, { doneBytes: offset, totalBytes: sizeBytes });
+  const pieces = pipelined(piecesOf(reader, offset), PIPELINE_DEPTH, async (piece) => {
+    const chosen = level();
+    const small = piece.bytes !== undefined && chosen !== undefined;
+    return { piece, packed: small ? await compress(piece.bytes, chosen) : undefined };
+  });
+  for await (const { piece, packed } of pieces) {
+    const { offset, length, bytes } = piece;
+    if (bytes === undefined) {
+      const parts = [encodeZeroes(offset, length)];
+      await stream.data({ type: TYPE.ZEROES, flags: 0, parts }, length);
+    } else {
+      const flags = packed === undefined ? 0 : FLAG_ZSTD;
+      const parts = [bytesPrefix(offset, length), packed ?? bytes];
+      await stream.data({ type: TYPE.BYTES, flags, parts }, length);
+    }
+  }
+  stream.ended({});
+}

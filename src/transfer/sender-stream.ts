@@ -1,0 +1,92 @@
+import type { TransferProgress } from "./contract.ts";
+import type { Connection, DataFrame } from "./connection.ts";
+import { violation } from "./errors.ts";
+import type { RateLimiter } from "./limiter.ts";
+import { encodeJson } from "./messages.ts";
+import type { LinkMeter } from "./meter.ts";
+import { CREDIT_BYTES_MAX, FRAME_COST_BYTES, HEADER_BYTES, TYPE } from "./protocol.ts";
+
+/** What all streams of a session at its sender share. */
+export interface SenderLink {
+  readonly limiter: RateLimiter;
+  readonly meter: LinkMeter;
+  readonly onProgress: (progress: TransferProgress) => void;
+}
+
+/** One stream at the sender: its credit, its frames, its progress. */
+export class OutgoingStream {
+  readonly id: number;
+  /** Aborts when the receiver gives the stream up or the connection ends. */
+  readonly signal: AbortSignal;
+  readonly #connection: Connection;
+  readonly #link: SenderLink;
+  readonly #cancelled = new AbortController();
+  #creditBytes: number;
+  #wake = (): void => undefined;
+  #progress = { stream: "", doneBytes: 0, totalBytes: 0, wireBytes: 0 };
+
+  constructor(connection: Connection, link: SenderLink, id: number, creditBytes: number) {
+    this.#connection = connection;
+    this.#link = link;
+    this.id = id;
+    this.#creditBytes = creditBytes;
+    this.signal = AbortSignal.any([connection.signal, this.#cancelled.signal]);
+    this.signal.addEventListener("abort", () => this.#wake(), { once: true });
+  }
+
+  /** @throws `transfer.protocol-violation` when the credit grows beyond its bound */
+  addCredit(amountBytes: number): void {
+    this.#creditBytes += amountBytes;
+    if (this.#creditBytes > CREDIT_BYTES_MAX) throw violation("a stream's credit is above 2^31");
+    this.#wake();
+  }
+
+  cancel(reason: Error): void {
+    this.#cancelled.abort(reason);
+  }
+
+  opened(name: string, content: object, progress: Progress): void {
+    this.#progress = { ...this.#progress, stream: name, ...progress };
+    this.#connection.send(TYPE.OPENED, this.id, encodeJson(content));
+  }
+
+  ended(content: object): void {
+    this.#connection.send(TYPE.END, this.id, encodeJson(content));
+    const { totalBytes } = this.#progress;
+    this.#report({ doneBytes: totalBytes });
+  }
+
+  /** Sends a frame of data within the credit, the limit and what the link takes. */
+  async data(frame: Omit<DataFrame, "stream">, rawBytes: number): Promise<void> {
+    const payloadBytes = frame.parts.reduce((sum, part) => sum + part.length, 0);
+    await this.#link.meter.waiting(async () => {
+      await this.#spend(payloadBytes + FRAME_COST_BYTES);
+      await this.#connection.sendData({ ...frame, stream: this.id }, this.#link.limiter);
+    });
+    const wireBytes = payloadBytes + HEADER_BYTES;
+    this.#link.meter.sent(wireBytes);
+    this.#report({
+      doneBytes: this.#progress.doneBytes + rawBytes,
+      wireBytes: this.#progress.wireBytes + wireBytes,
+    });
+  }
+
+  #report(change: Partial<Omit<TransferProgress, "stream">>): void {
+    this.#progress = { ...this.#progress, ...change };
+    this.#link.onProgress(this.#progress);
+  }
+
+  async #spend(costBytes: number): Promise<void> {
+    this.signal.throwIfAborted();
+    while (this.#creditBytes < costBytes) {
+      await new Promise<void>((resolve) => (this.#wake = resolve));
+      this.signal.throwIfAborted();
+    }
+    this.#creditBytes -= costBytes;
+  }
+}
+
+interface Progress {
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+}

@@ -1,0 +1,120 @@
+import { TesseraError } from "#core";
+import { compressionLevel, type CompressionMode } from "./compression.ts";
+import type { Connection } from "./connection.ts";
+import type { DataSource } from "./contract.ts";
+import { peerError, violation } from "./errors.ts";
+import type { Frame } from "./frame.ts";
+import {
+  OpenSchema,
+  decodeCredit,
+  decodeError,
+  decodeJson,
+  encodeError,
+  type Open,
+} from "./messages.ts";
+import { STREAMS_MAX, TYPE } from "./protocol.ts";
+import { sendBlob } from "./send-blob.ts";
+import { sendUserData, type UserDataLedger } from "./send-user-data.ts";
+import { OutgoingStream, type SenderLink } from "./sender-stream.ts";
+
+/** Streams at work, those included that were given up and are still being closed. */
+const RUNNING_MAX = 4 * STREAMS_MAX;
+
+/** What a sender serves in one session. */
+export interface SenderSession extends SenderLink {
+  readonly source: DataSource;
+  readonly ledger: UserDataLedger;
+  readonly compression: CompressionMode;
+}
+
+/** The sender's role on one connection, after the handshake: answers OPEN with data. */
+class Sender {
+  readonly #connection: Connection;
+  readonly #session: SenderSession;
+  readonly #streams = new Map<number, OutgoingStream>();
+  #lastStream = 0;
+  #running = 0;
+
+  constructor(connection: Connection, session: SenderSession) {
+    this.#connection = connection;
+    this.#session = session;
+  }
+
+  handle(frame: Frame): void {
+    if (frame.type === TYPE.OPEN) this.#open(frame);
+    else if (frame.stream > this.#lastStream) throw violation("a stream that was never opened");
+    else if (frame.type === TYPE.CREDIT) {
+      this.#streams.get(frame.stream)?.addCredit(decodeCredit(frame));
+    } else if (frame.type === TYPE.ERROR) {
+      this.#streams.get(frame.stream)?.cancel(decodeError(frame));
+      this.#streams.delete(frame.stream);
+    } else throw violation(`a sender takes no frame of type ${frame.type}`);
+  }
+
+  #open(frame: Frame): void {
+    const open = decodeJson(frame, OpenSchema);
+    if (frame.stream <= this.#lastStream) throw violation("stream ids must grow");
+    const tooMany = this.#streams.size >= STREAMS_MAX || this.#running >= RUNNING_MAX;
+    if (tooMany) throw violation("too many streams at a time");
+    this.#lastStream = frame.stream;
+    const stream = new OutgoingStream(this.#connection, this.#session, frame.stream, open.credit);
+    this.#streams.set(frame.stream, stream);
+    void this.#run(stream, open);
+  }
+
+  /** Never rejects: a failure is told to the receiver, unless it is the one who gave up. */
+  async #run(stream: OutgoingStream, open: Open): Promise<void> {
+    this.#running += 1;
+    try {
+      await this.#send(stream, open);
+    } catch (cause) {
+      if (!stream.signal.aborted) {
+        const unexpected = () => peerError("source-failed", "the data cannot be read", { cause });
+        const error = cause instanceof TesseraError ? cause : unexpected();
+        this.#connection.send(TYPE.ERROR, stream.id, encodeError(error));
+      }
+    } finally {
+      this.#running -= 1;
+      this.#streams.delete(stream.id);
+    }
+  }
+
+  async #send(stream: OutgoingStream, open: Open): Promise<void> {
+    const { source, ledger } = this.#session;
+    const level = () => this.#level();
+    if (open.kind === "blob") {
+      await withOpened(await source.openBlob(open.digest), async (reader) => {
+        await sendBlob(stream, reader, { name: open.digest, offset: open.offset, level });
+        this.#streams.delete(stream.id);
+      });
+    } else {
+      await withOpened(await source.openUserData(), async (device) => {
+        await sendUserData(stream, device, { from: open.block, ledger, level });
+        this.#streams.delete(stream.id);
+      });
+    }
+  }
+
+  #level(): number | undefined {
+    const { compression, meter } = this.#session;
+    return compression === "none" ? undefined : compressionLevel(meter.rate());
+  }
+}
+
+/** Takes the sender's role on a connection, after the handshake. */
+export function serveSender(connection: Connection, session: SenderSession): void {
+  const sender = new Sender(connection, session);
+  connection.serve((frame) => sender.handle(frame));
+}
+
+/** Runs `work` on what was opened, and closes it in any case. */
+async function withOpened<T extends { close(): Promise<void> }>(
+  opened: T,
+  work: (opened: T) => Promise<void>,
+): Promise<void> {
+  try {
+    await work(opened);
+  } finally {
+    await opened.close();
+  }
+}

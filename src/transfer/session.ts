@@ -1,0 +1,131 @@
+import type { Digest, Random, TesseraError, World } from "#core";
+import type { CompressionMode } from "./compression.ts";
+import type { Connection } from "./connection.ts";
+import type { DataSource, TransferProgress } from "./contract.ts";
+import { peerError } from "./errors.ts";
+import { rateLimiter, unlimited, type RateLimiter } from "./limiter.ts";
+import { LinkMeter } from "./meter.ts";
+import { UserDataLedger } from "./send-user-data.ts";
+import type { SenderSession } from "./sender.ts";
+import type { ResumeStore } from "./handshake.ts";
+import {
+  confirmToken,
+  decodeTokens,
+  encodeTokens,
+  firstTokens,
+  newToken,
+  presentToken,
+  type TokenState,
+} from "./tokens.ts";
+
+/** One session that a sender offers to one receiver. */
+export interface SessionOffer {
+  /** 1 to 128 printable ASCII characters; the migration's id. */
+  readonly id: string;
+  /** From {@link newToken}; opens the session once. */
+  readonly token: string;
+  readonly peerCertificate: Digest;
+  readonly source: DataSource;
+  /** Above 0; over all streams of the session. */
+  readonly bytesPerSecondMax?: number;
+  readonly onProgress?: (progress: TransferProgress) => void;
+  /** Keeps the token state, so that a restarted agent can offer the session again. */
+  readonly resume?: ResumeStore;
+  /** Default `auto`. */
+  readonly compression?: CompressionMode;
+}
+
+export function refuseUnknown(id: string): never {
+  throw peerError("not-offered", "the session is not offered here", { subject: id });
+}
+
+/** A session at its listener: tokens, the one connection, and what its streams share. */
+export class OfferedSession implements SenderSession {
+  readonly peerCertificate: Digest;
+  readonly source: DataSource;
+  readonly ledger = new UserDataLedger();
+  readonly compression: CompressionMode;
+  readonly limiter: RateLimiter;
+  readonly meter: LinkMeter;
+  readonly onProgress: (progress: TransferProgress) => void;
+  readonly #random: Random;
+  readonly #offer: SessionOffer;
+  #tokens: TokenState;
+  #connection: Connection | undefined;
+  #pastWireBytes = 0;
+  #over: TesseraError | undefined;
+  #saved: Promise<void> = Promise.resolve();
+
+  private constructor(world: World, offer: SessionOffer, tokens: TokenState) {
+    const { bytesPerSecondMax } = offer;
+    this.#offer = offer;
+    this.#random = world.random;
+    this.#tokens = tokens;
+    this.peerCertificate = offer.peerCertificate;
+    this.source = offer.source;
+    this.compression = offer.compression ?? "auto";
+    this.onProgress = offer.onProgress ?? (() => undefined);
+    this.meter = new LinkMeter(world.clock, bytesPerSecondMax);
+    this.limiter =
+      bytesPerSecondMax === undefined ? unlimited() : rateLimiter(world.clock, bytesPerSecondMax);
+  }
+
+  /** @throws `transfer.state-invalid` (corrupt) */
+  static async open(world: World, offer: SessionOffer): Promise<OfferedSession> {
+    const kept = await offer.resume?.load();
+    const tokens = kept === undefined ? firstTokens(offer.token) : decodeTokens(kept);
+    return new OfferedSession(world, offer, tokens);
+  }
+
+  /**
+   * Accepts a token: this connection takes the session over. The state changes before anything is
+   * awaited, so of two that present one token at once each gets its own turn.
+   *
+   * @throws `transfer.token-refused`
+   */
+  async present(connection: Connection, token: string): Promise<string> {
+    if (this.#over !== undefined) throw this.#over;
+    const fresh = newToken(this.#random);
+    const tokens = presentToken(this.#tokens, token, fresh);
+    if (tokens === undefined) {
+      throw peerError("token-refused", "the token was used before or is not this session's", {
+        subject: this.#offer.id,
+      });
+    }
+    this.#tokens = tokens;
+    this.#replace(connection);
+    await this.#save();
+    return fresh;
+  }
+
+  /** The peer holds the fresh token. @throws the reason when the connection was superseded */
+  async confirm(connection: Connection, fresh: string): Promise<void> {
+    connection.signal.throwIfAborted();
+    this.#tokens = confirmToken(fresh);
+    await this.#save();
+  }
+
+  wireBytes(): number {
+    return this.#pastWireBytes + (this.#connection?.wireBytes() ?? 0);
+  }
+
+  end(reason: TesseraError): void {
+    this.#over = reason;
+    this.#connection?.end(reason);
+  }
+
+  /** One save after the other, each of the state of that moment. */
+  async #save(): Promise<void> {
+    const save = async () => this.#offer.resume?.save(encodeTokens(this.#tokens));
+    const saved = this.#saved.then(save);
+    this.#saved = saved.catch(() => undefined);
+    await saved;
+  }
+
+  #replace(connection: Connection): void {
+    const former = this.#connection;
+    former?.end(peerError("superseded", "a newer connection of the session took over"));
+    this.#pastWireBytes += former?.wireBytes() ?? 0;
+    this.#connection = connection;
+  }
+}
