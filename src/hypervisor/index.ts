@@ -1,1 +1,2 @@
 export type * from "./contract.ts";
+export { createQemu, type QemuOptions } from "./qemu/hypervisor.ts";

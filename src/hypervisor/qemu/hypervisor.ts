@@ -1,0 +1,159 @@
+import { TesseraError, type World } from "#core";
+import type { Hypervisor, HypervisorCapabilities, MachineSpecification } from "../contract.ts";
+import { AcceleratorChoice, type ProbeSubject } from "./accelerator.ts";
+import type { Accelerator } from "./arguments.ts";
+import { checkSpecification } from "./check.ts";
+import { findProcess } from "./find.ts";
+import { launchMachine, waitRunning } from "./launch.ts";
+import { layoutOf, type Layout } from "./layout.ts";
+import { QemuMachine, type KnownLaunch } from "./machine.ts";
+import { readRecord, specificationText, writeRecord } from "./record.ts";
+
+export interface QemuOptions {
+  /** Default `qemu-system-x86_64`. */
+  readonly program?: string;
+  /** Use this one without a probe. */
+  readonly accelerator?: Accelerator;
+  /**
+   * QEMU's name of the processor model that guests see; the same at both ends of a hot migration.
+   * The default, `Nehalem-v1`, has x86-64-v2 and runs in full under TCG as well.
+   */
+  readonly cpuModel?: string;
+  /** A kernel for the probe of `capabilities`; `start` probes with the machine's own. */
+  readonly probeKernelPath?: string;
+  /** Keeps the outcome of the probe until the host reboots. */
+  readonly probeCachePath?: string;
+}
+
+/** Machines as QEMU processes, one directory each. */
+export function createQemu(world: World, options: QemuOptions = {}): Hypervisor {
+  return new Qemu(world, options);
+}
+
+class Qemu implements Hypervisor {
+  readonly #world: World;
+  readonly #options: QemuOptions;
+  readonly #program: string;
+  readonly #cpuModel: string;
+  readonly #choice: AcceleratorChoice;
+  readonly #turns = new Map<string, Promise<unknown>>();
+  #version: Promise<string> | undefined;
+
+  constructor(world: World, options: QemuOptions) {
+    this.#world = world;
+    this.#options = options;
+    this.#program = options.program ?? "qemu-system-x86_64";
+    this.#cpuModel = options.cpuModel ?? "Nehalem-v1";
+    this.#choice = new AcceleratorChoice(world, options.probeCachePath);
+  }
+
+  async capabilities(): Promise<HypervisorCapabilities> {
+    const accelerator = await this.#accelerator(this.#options.probeKernelPath);
+    return {
+      name: "qemu",
+      version: await this.#askVersion(),
+      accelerators: accelerator === "kvm" ? ["kvm", "tcg"] : ["tcg"],
+      cpuModels: [this.#cpuModel],
+      formats: ["raw"],
+      architectures: ["amd64"],
+    };
+  }
+
+  start(specification: MachineSpecification): Promise<QemuMachine> {
+    const layout = layoutOf(specification.directory);
+    checkSpecification(specification);
+    return this.#inTurn(layout, () => this.#start(layout, specification));
+  }
+
+  adopt(directory: string): Promise<QemuMachine | undefined> {
+    const layout = layoutOf(directory);
+    return this.#inTurn(layout, async () => {
+      const launch = await this.#find(layout);
+      return launch && new QemuMachine(this.#world, layout, launch);
+    });
+  }
+
+  async #start(layout: Layout, specification: MachineSpecification): Promise<QemuMachine> {
+    const found = await this.#find(layout);
+    if (found !== undefined) {
+      checkSame(found, specification);
+      await waitRunning(this.#world, layout, found.process);
+      return new QemuMachine(this.#world, layout, found);
+    }
+    const launch = await launchMachine(this.#world, layout, specification, {
+      program: this.#program,
+      cpuModel: this.#cpuModel,
+      accelerator: await this.#accelerator(specification.disks.kernelPath),
+    });
+    return new QemuMachine(this.#world, layout, launch);
+  }
+
+  /** The launch of this directory whose process lives, recorded or found. */
+  async #find(layout: Layout): Promise<KnownLaunch | undefined> {
+    const record = await readRecord(this.#world.files, layout);
+    const recorded = record?.process;
+    if (record !== undefined && recorded !== undefined && this.#world.processes.alive(recorded)) {
+      return { ...record, process: recorded };
+    }
+    const process = await findProcess(this.#world, layout);
+    if (process === undefined) return undefined;
+    if (record === undefined) throw strangerError(layout, process.pid);
+    const launch = { ...record, process };
+    await writeRecord(this.#world.files, layout, launch);
+    return launch;
+  }
+
+  async #accelerator(kernelPath: string | undefined): Promise<Accelerator> {
+    if (this.#options.accelerator !== undefined) return this.#options.accelerator;
+    const subject: ProbeSubject = {
+      program: this.#program,
+      version: await this.#askVersion(),
+      cpuModel: this.#cpuModel,
+      ...(kernelPath === undefined ? {} : { kernelPath }),
+    };
+    return this.#choice.choose(subject);
+  }
+
+  #askVersion(): Promise<string> {
+    this.#version ??= this.#world.processes
+      .run(this.#program, ["--version"], { timeout_ms: 10_000 })
+      .then(({ output }) => versionOf(Buffer.from(output).toString("utf8")));
+    return this.#version;
+  }
+
+  /** One thing at a time on a directory, so that two starts give one process. */
+  #inTurn<T>(layout: Layout, work: () => Promise<T>): Promise<T> {
+    const before = this.#turns.get(layout.directory) ?? Promise.resolve();
+    const turn = before.then(work, work);
+    this.#turns.set(layout.directory, turn);
+    const forget = (): void => {
+      if (this.#turns.get(layout.directory) === turn) this.#turns.delete(layout.directory);
+    };
+    turn.then(forget, forget);
+    return turn;
+  }
+}
+
+/** The number in "QEMU emulator version 7.2.22 (Debian ...)". */
+export function versionOf(text: string): string {
+  return /version (\d+(?:\.\d+)*)/.exec(text)?.[1] ?? "unknown";
+}
+
+function checkSame(found: KnownLaunch, specification: MachineSpecification): void {
+  if (found.specification === specificationText(specification)) return;
+  throw new TesseraError(
+    "misuse",
+    "hypervisor.specification-differs",
+    "the machine runs with another specification",
+    { subject: specification.uuid, remedy: "stop the machine, then start it" },
+  );
+}
+
+function strangerError(layout: Layout, pid: number): TesseraError {
+  return new TesseraError(
+    "environment",
+    "hypervisor.record-missing",
+    `process ${pid} runs a machine of this directory, but its record is missing`,
+    { subject: layout.directory, remedy: `end process ${pid}, then start the machine` },
+  );
+}
