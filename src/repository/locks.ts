@@ -68,13 +68,16 @@ export class Locks {
     return (await this.#look(join(this.#layout.locks, name))) === "held";
   }
 
-  /** Removes the holder files of processes that have died. */
+  /** Removes the locks, then the holder files, of processes that have died. */
   async tidy(): Promise<void> {
     const { files } = this.#world;
-    for (const name of await files.list(this.#layout.holders)) {
-      const path = join(this.#layout.holders, name);
-      if (!name.endsWith(".json")) continue;
-      if ((await this.#look(path)) === "stale") await files.remove(path);
+    const { locks, holders } = this.#layout;
+    for (const name of await files.list(locks)) {
+      if ((await this.#look(join(locks, name))) === "stale") await this.#breakStale(name, 0);
+    }
+    for (const name of await files.list(holders)) {
+      const path = join(holders, name);
+      if (name.endsWith(".json") && (await this.#look(path)) === "stale") await files.remove(path);
     }
   }
 
