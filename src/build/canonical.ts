@@ -159,13 +159,22 @@ export function withBaseTimes(tree: Tree, base: Tree): Tree {
   );
 }
 
-/** Gives what a program really changed its own time again; directories keep the base's. */
-export function withOwnTimes(difference: Tree, full: Tree): Tree {
+/**
+ * The times of a program's tree, from the program alone, so that a newer lock of the OS does not
+ * change it: its own entries have their own, and directories that the OS has too that of the
+ * oldest file which the program brings. (A younger `/usr` than the OS's would make systemd take
+ * the next boot for one after an upgrade, systemd-update-done.service(8).)
+ */
+export function withOwnTimes(difference: Tree, full: Tree, os: Tree): Tree {
+  const files = difference.entries.filter(({ type }) => type !== "directory");
+  const times = files.map(({ path, mtime_s }) => full.get(path)?.mtime_s ?? mtime_s);
+  const oldest = times.reduce((least, time) => Math.min(least, time), full.get("")?.mtime_s ?? 0);
   return canonicalTree(
     difference.entries.map((entry) => {
       const own = full.get(entry.path);
-      if (own === undefined || own.type !== entry.type || entry.type === "directory") return entry;
-      return { ...entry, mtime_s: own.mtime_s };
+      const shared = entry.type === "directory" && os.get(entry.path)?.type === "directory";
+      if (shared) return { ...entry, mtime_s: oldest };
+      return own?.type === entry.type ? { ...entry, mtime_s: own.mtime_s } : entry;
     }),
   );
 }

@@ -7,7 +7,7 @@ import {
   type Fragment,
   type World,
 } from "#core";
-import { fileSource, readTar, treeDifference, writeErofsFile, type Tree } from "#image";
+import { fileSource, readAll, readTar, treeDifference, writeErofsFile, type Tree } from "#image";
 import type { ComponentStore } from "#repository";
 import { checkAccounts, checkInstalled, settleFragments, userConstraints } from "./accounts.ts";
 import { downloadPackages } from "./archive.ts";
@@ -125,7 +125,7 @@ async function makeOs(scope: Scope): Promise<Made> {
   const binaries = await binariesOf(tree, lock.architecture);
   const description: ComponentDescription = {
     ...commonDescription(request),
-    version: `${debianVersion(controls)}-${dateOf(lock.epoch_s)}`,
+    version: `${await debianVersion(tree)}-${dateOf(lock.epoch_s)}`,
     provides: sortConstraints([
       { type: "os", name: recipe.name },
       ...userConstraints(fragments),
@@ -154,7 +154,7 @@ async function makeProgram(scope: Scope): Promise<Made> {
   const all = [...osControls, ...controls];
   const full = await canonicalParts(await openTree(scope, stacked), stack, all, epoch_s);
   const added = await treeDifference(os.tree, withBaseTimes(full.tree, os.tree));
-  const tree = withOwnTimes(added, full.tree);
+  const tree = withOwnTimes(added, full.tree, os.tree);
   checkAdded(world, recipe.name, tree, os.tree);
   const fragments = programFragments(os.fragments, full.fragments);
   const binaries = await binariesOf(tree, lock.architecture);
@@ -224,10 +224,12 @@ function commonDescription({ recipe, lock, base }: BuildRequest) {
   };
 }
 
-/** Debian's point release, as the package that holds `/etc/debian_version` has it. */
-function debianVersion(controls: readonly Stanza[]): string {
-  const files = controls.find((control) => field(control, "Package") === "base-files");
-  return files === undefined ? "0" : field(files, "Version");
+/** Debian's point release, for instance `12.12`. */
+async function debianVersion(tree: Tree): Promise<string> {
+  const entry = tree.get("etc/debian_version");
+  if (entry?.type !== "file") return "0";
+  const text = Buffer.from(await readAll(entry.content, 4096)).toString("utf8");
+  return /^[A-Za-z0-9.+~/-]{1,40}$/.exec(text.trim())?.[0] ?? "0";
 }
 
 function dateOf(epoch_s: number): string {
