@@ -142,7 +142,10 @@ export interface Processes {
   /** The identity of a live pid. */
   identify(pid: number): ProcessIdentity | undefined;
   /** Sends the signal if exactly this process lives. */
-  kill(identity: ProcessIdentity, signal: "SIGTERM" | "SIGKILL" | "SIGSTOP" | "SIGCONT"): void;
+  kill(
+    identity: ProcessIdentity,
+    signal: "SIGHUP" | "SIGTERM" | "SIGKILL" | "SIGSTOP" | "SIGCONT",
+  ): void;
 }
 
 /** What a room needs of the outside world, handed down from `main`. */
