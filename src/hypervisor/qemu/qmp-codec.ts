@@ -31,7 +31,7 @@ const ID = z.int().optional();
 const GREETING = z.object({ QMP: z.object({ capabilities: z.array(z.string()).max(64) }) });
 const RETURN = z.object({ return: z.unknown(), id: ID });
 const ERROR = z.object({ error: z.object({ class: z.string(), desc: z.string() }), id: ID });
-const EVENT = z.object({ event: z.string(), data: z.unknown() });
+const EVENT = z.object({ event: z.string(), data: z.unknown().optional() });
 
 function broken(reason: string, cause?: unknown): TesseraError {
   return new TesseraError("peer", "hypervisor.qmp-broken", `QMP: ${reason}`, {

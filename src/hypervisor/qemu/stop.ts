@@ -68,6 +68,7 @@ async function powerDown(
   timeout_ms: number,
 ): Promise<boolean> {
   let guestEnded = false;
+  let pressed = false;
   qmp.onEvent((event, data) => {
     guestEnded ||= event === "SHUTDOWN" && GUEST_SHUTDOWN.safeParse(data).success;
   });
@@ -75,7 +76,8 @@ async function powerDown(
   for (;;) {
     const rest = deadline - world.clock.monotonic();
     if (rest <= 0) break;
-    if (!(await attempt(qmp, "system_powerdown"))) break;
+    pressed = (await attempt(qmp, "system_powerdown")) || pressed;
+    if (!pressed) break;
     if (await waitGone(world, process, Math.min(PRESS_AGAIN_MS, rest))) break;
   }
   if (guestEnded || !world.processes.alive(process)) await waitGone(world, process, FLUSH_MS);
