@@ -50,11 +50,13 @@ type AnyHandler = (input: unknown, context: Context<OperationName>) => Promise<u
  */
 export async function serveApi(options: ApiServerOptions): Promise<ApiServer> {
   const { handlers, socketPath, world } = options;
-  const inHand = new Map<AbortController, Promise<void>>();
+  const inHand = new Set<AbortController>();
   const server = createServer((request, response) => {
     const controller = new AbortController();
+    inHand.add(controller);
+    // Connecting anew costs nothing here, and a server without idle connections closes at once.
+    response.shouldKeepAlive = false;
     const done = answer(handlers, request, response, controller, world.log);
-    inHand.set(controller, done);
     void done.finally(() => inHand.delete(controller));
   });
   await claimSocket(server, socketPath, world);
@@ -116,17 +118,15 @@ function listen(server: Server, path: string): Promise<void> {
 
 async function closeServer(
   server: Server,
-  inHand: ReadonlyMap<AbortController, Promise<void>>,
+  inHand: ReadonlySet<AbortController>,
   { clock }: Pick<World, "clock">,
 ): Promise<void> {
   if (!server.listening) return;
   const closed = new Promise<void>((resolve) => void server.close(() => resolve()));
   server.closeIdleConnections();
   const reason = new TesseraError("environment", "agent.stopping", "the agent is stopping");
-  for (const controller of inHand.keys()) controller.abort(reason);
+  for (const controller of inHand) controller.abort(reason);
   const cancel = clock.after(CLOSE_TIMEOUT_MS, () => server.closeAllConnections());
-  await Promise.allSettled(inHand.values());
-  server.closeIdleConnections();
   await closed;
   cancel();
 }
@@ -153,19 +153,24 @@ async function answer(
   }
 }
 
-/** What is sent above the bound is read and dropped, so that the client gets to its answer. */
+/**
+ * What is sent above the bound is read and dropped, since a client that is still sending would miss
+ * its answer. The server's own time limit for a request ends one that never stops.
+ */
 async function readBody(request: IncomingMessage, bytesMax: number): Promise<string> {
   const body = await new Promise<Buffer>((resolve, reject) => {
     const chunks: Buffer[] = [];
     let sizeBytes = 0;
     request.on("data", (chunk: Buffer) => {
       sizeBytes += chunk.length;
-      if (sizeBytes > bytesMax) reject(tooLarge(bytesMax));
-      else chunks.push(chunk);
+      if (sizeBytes <= bytesMax) chunks.push(chunk);
+      else chunks.length = 0;
     });
-    request.once("end", () => resolve(Buffer.concat(chunks)));
+    request.once("end", () => {
+      if (sizeBytes > bytesMax) reject(tooLarge(bytesMax));
+      else resolve(Buffer.concat(chunks));
+    });
     request.once("error", reject);
-    if (Number(request.headers["content-length"] ?? 0) > bytesMax) reject(tooLarge(bytesMax));
   });
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(body);

@@ -1,1 +1,1 @@
-export {};
+export { serveApi, type ApiServer, type ApiServerOptions } from "./http.ts";

@@ -29,7 +29,7 @@ export function encodeRequest<N extends OperationName>(name: N, input: Input<N>)
   const filled = path.replaceAll(/\{(\w+)\}/g, (_, member: string) => {
     const value = String(rest.get(member));
     rest.delete(member);
-    return encodeSegment(value);
+    return encodeURIComponent(value);
   });
   if (method === "POST") {
     return { method, target: filled, body: JSON.stringify(Object.fromEntries(rest)) };
@@ -37,11 +37,6 @@ export function encodeRequest<N extends OperationName>(name: N, input: Input<N>)
   const query = new URLSearchParams();
   for (const [member, value] of rest) query.append(member, queryText(value));
   return { method, target: rest.size === 0 ? filled : `${filled}?${query.toString()}` };
-}
-
-/** Dots are escaped where the whole segment is dots, which a client would resolve as a path. */
-function encodeSegment(value: string): string {
-  return /^\.+$/.test(value) ? value.replaceAll(".", "%2E") : encodeURIComponent(value);
 }
 
 function queryText(value: unknown): string {

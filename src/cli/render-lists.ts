@@ -12,7 +12,7 @@ import {
   type Machine,
   type Offer,
 } from "#core";
-import { plural, renderMembers, renderTable, renderTime } from "./render-table.ts";
+import { plural, renderMembers, renderSize, renderTable, renderTime } from "./render-table.ts";
 
 const titles = (...names: string[]) => names.map((title) => ({ title }));
 
@@ -80,7 +80,7 @@ export function renderAppliances(appliances: readonly Appliance[]): string {
     titleOf(os),
     joined(programs.map((program) => program.name)),
     String(resources.cpus),
-    formatBytes(resources.memoryBytes),
+    renderSize(resources.memoryBytes),
     shortDigest(digest),
   ]);
   return renderTable(titles("NAME", "KERNEL", "OS", "PROGRAMS", "CPUS", "MEMORY", "DIGEST"), rows);
@@ -102,8 +102,8 @@ export function renderAppliance(appliance: Appliance): string {
     ["name", name],
     ["digest", digest],
     ["cpus", String(resources.cpus)],
-    ["memory", formatBytes(resources.memoryBytes)],
-    ["user data", formatBytes(resources.dataBytes)],
+    ["memory", renderSize(resources.memoryBytes)],
+    ["user data", renderSize(resources.dataBytes)],
     ["ports", joined(ports)],
     ["downtime", limitOf(serviceLevel.downtimeMax_ms)],
     ["clouds", serviceLevel.clouds.length === 0 ? "any" : joined(serviceLevel.clouds)],
@@ -166,8 +166,8 @@ export function renderMachine(machine: Machine): string {
     ["appliance", `${appliance.name} (${shortDigest(appliance.digest)})`],
     ["components", joined(componentsOf(appliance).map(titleOf))],
     ["cpus", String(appliance.resources.cpus)],
-    ["memory", formatBytes(appliance.resources.memoryBytes)],
-    ["user data", formatBytes(appliance.resources.dataBytes)],
+    ["memory", renderSize(appliance.resources.memoryBytes)],
+    ["user data", renderSize(appliance.resources.dataBytes)],
     ["ports", portsOf(machine)],
     ["created", renderTime(machine.created_ms)],
   ]);

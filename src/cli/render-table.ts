@@ -1,4 +1,5 @@
 /** Tables and lists of members as plain text. Pure. */
+import { formatBytes } from "#core";
 import { printable } from "./values.ts";
 
 export interface Column {
@@ -41,6 +42,17 @@ export function renderTime(milliseconds: number): string {
   const date = new Date(milliseconds);
   if (Number.isNaN(date.getTime())) return "?";
   return `${date.toISOString().slice(0, 19).replace("T", " ")}Z`;
+}
+
+/** Sizes that users gave in powers of 1024 look as they gave them: `512 MiB`; others in decimal. */
+export function renderSize(bytes: number): string {
+  for (const [unit, name] of [
+    [2 ** 30, "GiB"],
+    [2 ** 20, "MiB"],
+  ] as const) {
+    if (bytes > 0 && bytes % unit === 0) return `${bytes / unit} ${name}`;
+  }
+  return formatBytes(bytes);
 }
 
 /** `1 component`, `2 components`. */

@@ -1,0 +1,204 @@
+/** Values of core's words that the tests of this room print. */
+import type { AgentInfo, MigrationStatus } from "#api";
+import {
+  referenceOf,
+  type Appliance,
+  type Component,
+  type ComponentKind,
+  type Digest,
+  type ErrorReport,
+  type Machine,
+  type Offer,
+  type Plan,
+  type SignedReceipt,
+} from "#core";
+
+export const MIGRATION = "1b4e28ba-2fa1-41d2-883f-0016d3cca427";
+export const UUID = "6fa459ea-ee8a-4ca4-894e-db77e160355e";
+const AT_MS = Date.UTC(2026, 10, 22, 12, 0, 0);
+
+export function digestOf(digit: string): Digest {
+  return `sha256:${digit.repeat(64)}`;
+}
+
+function component(
+  digit: string,
+  kind: ComponentKind,
+  name: string,
+  version: string,
+  sizeBytes: number,
+): Component {
+  return {
+    id: digestOf(digit),
+    sizeBytes,
+    fragments: { digest: digestOf("e"), sizeBytes: 100 },
+    manifest: { digest: digestOf("f"), sizeBytes: 500 },
+    description: {
+      kind,
+      name,
+      version,
+      architecture: "amd64",
+      packages: [{ name, version, architecture: "amd64" }],
+      provides: [{ type: "os", name: "debian-12" }],
+      requires: [],
+      instancePaths: [],
+      ...(kind === "kernel" ? { kernelRelease: "6.1.0-32-cloud-amd64" } : {}),
+    },
+  };
+}
+
+export const KERNEL = component("1", "kernel", "debian-cloud", "6.1.129-1", 62_100_000);
+export const OS = component("2", "os", "debian-12", "12.8", 240_000_000);
+export const NGINX = component("3", "program", "nginx", "1.22.1-9", 4_500_000);
+
+export const APPLIANCE: Appliance = {
+  name: "web",
+  digest: digestOf("a"),
+  kernel: referenceOf(KERNEL),
+  os: referenceOf(OS),
+  programs: [referenceOf(NGINX)],
+  resources: {
+    cpus: 1,
+    memoryBytes: 512 * 2 ** 20,
+    dataBytes: 2 ** 30,
+    ports: [{ name: "http", guest: 80 }],
+  },
+  serviceLevel: { clouds: [], regions: ["eu"], priority: 50, maySlowDown: false },
+};
+
+export const MACHINE: Machine = {
+  uuid: UUID,
+  name: "web-1",
+  appliance: APPLIANCE,
+  state: "running",
+  created_ms: AT_MS,
+  hostPorts: { http: 40080 },
+};
+
+export const PLAN: Plan = {
+  machine: UUID,
+  source: "messina",
+  destination: "inquadro",
+  mode: "cold",
+  case: "average",
+  components: [
+    { component: referenceOf(KERNEL), held: true, bytes: 0 },
+    { component: referenceOf(OS), held: true, bytes: 0 },
+    { component: referenceOf(NGINX), held: false, bytes: 1_700_000 },
+  ],
+  userData: { allocatedBytes: 30_000_000, bytes: 9_000_000 },
+  totalBytes: 10_753_500,
+  monolithicBytes: 210_000_000,
+  rate: { bitsPerSecond: 50_000_000, from: "limit" },
+  expected_ms: 1721,
+  price: 0,
+  notes: ["the machine is stopped while its user data moves"],
+};
+
+export const RECEIPT: SignedReceipt = {
+  receipt: {
+    migration: MIGRATION,
+    machine: UUID,
+    appliance: digestOf("a"),
+    source: "messina",
+    destination: "inquadro",
+    mode: "cold",
+    case: "average",
+    components: [
+      { id: digestOf("1"), name: "debian-cloud", held: true, bytes: 0 },
+      { id: digestOf("2"), name: "debian-12", held: true, bytes: 0 },
+      { id: digestOf("3"), name: "nginx", held: false, bytes: 1_650_000 },
+    ],
+    userData: {
+      digest: digestOf("d"),
+      sizeBytes: 2 ** 30,
+      allocatedBytes: 30_000_000,
+      bytes: 9_100_000,
+    },
+    wireBytes: 10_800_000,
+    phases_ms: {
+      negotiate: 420,
+      components: 1900,
+      compose: 800,
+      stop: 3100,
+      userData: 1500,
+      boot: 21_400,
+    },
+    downtime_ms: 23_700,
+    stop: "graceful",
+    started_ms: AT_MS,
+    ended_ms: AT_MS + 29_120,
+  },
+  signatures: { messina: "c2lnbmVk", inquadro: "c2lnbmVk" },
+};
+
+export const STATUS: MigrationStatus = {
+  migration: MIGRATION,
+  machine: UUID,
+  machineName: "web-1",
+  role: "source",
+  peer: "inquadro",
+  state: "completed",
+  outcome: "completed",
+  started_ms: AT_MS,
+  ended_ms: AT_MS + 29_120,
+  streams: [],
+  receipt: RECEIPT,
+  journal: [
+    { seq: 1, at_ms: AT_MS, state: "proposed", event: "start" },
+    { seq: 2, at_ms: AT_MS + 420, state: "serving", event: "peer-accepted", detail: "1 missing" },
+  ],
+};
+
+export const OFFER: Offer = {
+  cloud: "inquadro",
+  region: "eu",
+  cpusFree: 6,
+  memoryFreeBytes: 8_000_000_000,
+  storageFreeBytes: 120_000_000_000,
+  accelerators: ["tcg"],
+  cpuModels: ["qemu64"],
+  formats: ["raw", "qcow2"],
+  architectures: ["amd64"],
+  linkRate: 50_000_000,
+  egressPricePerGB: 0.09,
+  receives: true,
+  repository: { components: 2, heads: ["1111111111111111", "2222222222222222"], complete: true },
+  seq: 7,
+  expires_ms: AT_MS + 60_000,
+};
+
+export const CLOUD = {
+  cloud: "inquadro",
+  jid: "agent@inquadro.example/agent",
+  seen_ms: AT_MS,
+  offer: OFFER,
+};
+
+export const CARD = {
+  cloud: "inquadro",
+  domain: "inquadro.example",
+  jid: "agent@inquadro.example",
+  agentKey: "MCowBQYDK2VwAyEA",
+};
+
+export const INFO: AgentInfo = {
+  cloud: "messina",
+  domain: "messina.example",
+  version: "0.1.0",
+  directory: "/var/lib/tessera",
+  card: { ...CARD, cloud: "messina", domain: "messina.example", jid: "agent@messina.example" },
+  fingerprint: digestOf("b"),
+  transport: { state: "online" },
+  dataPort: 7443,
+  accelerator: "tcg",
+  started_ms: AT_MS,
+};
+
+export const ERROR: ErrorReport = {
+  code: "federation.unreachable",
+  fault: "peer",
+  message: "inquadro does not answer",
+  subject: "inquadro",
+  remedy: "wait, or choose another cloud",
+};
