@@ -143,13 +143,13 @@ function fieldOf(path: readonly PropertyKey[]): string {
 export function parseRecipe(text: string, fileName: string): Recipe {
   if (text.length > TEXT_BYTES_MAX) throw invalid(fileName, "is longer than 256 KiB");
   const counter = new LineCounter();
-  const document = parseDocument(text, { lineCounter: counter, maxAliasCount: 0 } as never);
+  const document = parseDocument(text, { lineCounter: counter });
   const [fault] = document.errors;
   if (fault !== undefined) {
     const { line } = counter.linePos(fault.pos[0]);
     throw invalid(`${fileName}:${line}`, fault.message.split("\n")[0] ?? "is not YAML", fault);
   }
-  const checked = schema.safeParse(document.toJS({ maxAliasCount: 0 }));
+  const checked = schema.safeParse(plainValue(document, fileName));
   if (!checked.success) {
     const issue = checked.error.issues[0];
     const keys = issue?.code === "unrecognized_keys" ? issue.keys.slice(0, 1) : [];
@@ -160,6 +160,15 @@ export function parseRecipe(text: string, fileName: string): Recipe {
   const recipe = recipeOf(checked.data);
   checkUnique(recipe, fileName);
   return recipe;
+}
+
+/** Aliases are refused: a short text could stand for a huge value. */
+function plainValue(document: Document, fileName: string): unknown {
+  try {
+    return document.toJS({ maxAliasCount: 0 });
+  } catch (cause) {
+    throw invalid(fileName, "has an alias (*name), which recipes may not have", cause);
+  }
 }
 
 function recipeOf(data: z.infer<typeof schema>): Recipe {
