@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { appendFile, readFile, readdir, stat, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import type { Appliance, ComposedDisks } from "#core";
 import { fileSource, readAll, readErofs } from "#image";
 import type { ComponentStore } from "#repository";
@@ -108,6 +108,8 @@ test("the initramfs holds the modules in loading order and our programs", async 
   });
 });
 
+const glueOf = async ({ directory }: Composition) => readFile(join(directory, "glue.erofs"));
+
 test("independent repositories compose equal bytes, in whatever order they were filled", async () => {
   const reversed = PARTS.toReversed().map((part) => ({
     ...part,
@@ -118,8 +120,7 @@ test("independent repositories compose equal bytes, in whatever order they were 
     temporary(async (two) => {
       const [a, b] = [await composeIn(one), await composeIn(two, reversed)];
       assert.equal(a.disks.digest, b.disks.digest);
-      const glue = async ({ directory }: Composition) => readFile(join(directory, "glue.erofs"));
-      assert.deepEqual(await glue(a), await glue(b));
+      assert.deepEqual(await glueOf(a), await glueOf(b));
       assert.deepEqual(
         await readFile(a.disks.initramfsPath),
         await readFile(b.disks.initramfsPath),

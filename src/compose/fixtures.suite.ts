@@ -25,6 +25,17 @@ export function withCode(code: string): (error: unknown) => boolean {
   return (error) => error instanceof TesseraError && error.code === code;
 }
 
+/** The error that `work` ends with. */
+export function failureOf(work: () => unknown): TesseraError {
+  try {
+    work();
+  } catch (error) {
+    if (error instanceof TesseraError) return error;
+    throw error;
+  }
+  throw new Error("it did not fail");
+}
+
 export function describe(changes: Partial<ComponentDescription> = {}): ComponentDescription {
   return {
     kind: "program",

@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
-import { TesseraError } from "#core";
-import { withCode } from "./fixtures.suite.ts";
+import * as fc from "fast-check";
+import { failureOf, withCode } from "./fixtures.suite.ts";
 import { mergeFragments } from "./merge.ts";
 import type { FragmentSource } from "./merge.ts";
 
@@ -19,14 +18,9 @@ function merged(path: string, os: string, ...programs: readonly string[]): strin
 
 /** The message of the refusal. */
 function refusal(path: string, os: string, ...programs: readonly string[]): string {
-  try {
-    merged(path, os, ...programs);
-  } catch (error) {
-    assert.ok(error instanceof TesseraError);
-    assert.equal(error.code, "compose.fragment-conflict");
-    return error.message;
-  }
-  assert.fail("merged");
+  const { code, message } = failureOf(() => merged(path, os, ...programs));
+  assert.equal(code, "compose.fragment-conflict");
+  return message;
 }
 
 const PASSWD = "/etc/passwd";
@@ -96,16 +90,18 @@ test("continuation lines stay with their stanza", () => {
   assert.equal(merged(STATUS, text, stanza("redis", "1")), text + stanza("redis", "1"));
 });
 
+const state = (auto: number): string =>
+  `Package: lua\nArchitecture: amd64\nAuto-Installed: ${auto}\n\n`;
+
 test("a package that one program asks for is not automatic", () => {
-  const state = (auto: number): string =>
-    `Package: lua\nArchitecture: amd64\nAuto-Installed: ${auto}\n\n`;
   assert.equal(merged(STATES, "", state(1), state(0)), state(0));
   assert.equal(merged(STATES, "", state(0), state(1)), state(0));
 });
 
+const question = (owners: string, value: string): string =>
+  `Name: a/b\nTemplate: a/b\nValue: ${value}\nOwners: ${owners}\n\n`;
+
 test("owners of a debconf question are united, other differences are refused", () => {
-  const question = (owners: string, value: string): string =>
-    `Name: a/b\nTemplate: a/b\nValue: ${value}\nOwners: ${owners}\n\n`;
   assert.equal(
     merged(CONFIG, question("z", "1"), question("y, z", "1"), question("x", "1")),
     question("x, y, z", "1"),

@@ -2,22 +2,17 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { test } from "node:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { TesseraError } from "#core";
+import { failureOf } from "./fixtures.suite.ts";
 import { parseAppliance } from "./recipe.ts";
 
 const HEAD = "name: web\nkernel: kernel-cloud\nos: debian-12\n";
 
 function messageOf(text: string): string {
-  try {
-    parseAppliance(text, "web.yaml");
-  } catch (error) {
-    assert.ok(error instanceof TesseraError);
-    assert.equal(error.code, "compose.appliance-invalid");
-    assert.equal(error.fault, "misuse");
-    return error.message;
-  }
-  assert.fail(`accepted: ${text}`);
+  const { code, fault, message } = failureOf(() => parseAppliance(text, "web.yaml"));
+  assert.deepEqual([code, fault], ["compose.appliance-invalid", "misuse"]);
+  return message;
 }
 
 test("an appliance is read with units and defaults", () => {
