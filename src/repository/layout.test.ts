@@ -333,6 +333,28 @@ test(
   }),
 );
 
+test("updates of the index follow each other, however slow it is to read", () =>
+  temporary(async (directory) => {
+    const { clock, files, ...world } = realWorld();
+    const readFile = async (path: string, bytesMax: number): Promise<Uint8Array> => {
+      const content = await files.readFile(path, bytesMax);
+      if (path.endsWith("index.json")) await clock.sleep(20);
+      return content;
+    };
+    const slow = { ...world, clock, files: { ...files, readFile } };
+    const stores = await Promise.all([1, 2, 3].map(() => openRepository(slow, directory)));
+    await Promise.all(
+      stores.map((store, number) => add(store, { name: `app-${number}` }, bytesOf(`${number}`, 9))),
+    );
+    assert.equal((await stores[0]?.list())?.length, 3);
+    const ids = (await stores[0]?.list())?.map(({ id }) => id) ?? [];
+    await Promise.all(stores.map((store, number) => store.pin("machine", ids.slice(number))));
+    assert.equal((await stores[0]?.pins())?.get("machine")?.length, 3);
+    await stores[0]?.unpin("machine");
+    await Promise.all(stores.map((store, number) => store.remove(ids[number] ?? assert.fail())));
+    assert.deepEqual(await stores[0]?.list(), []);
+  }));
+
 test("a directory that is something else is not touched", () =>
   temporary(async (directory) => {
     await writeFile(join(directory, "oci-layout"), '{"imageLayoutVersion":"2.0.0"}');
