@@ -327,7 +327,7 @@ export interface Context<N extends OperationName> {
   /** Aborted when the client hangs up or the server closes. */
   readonly signal: AbortSignal;
   /** Snapshots: a slow client may miss earlier ones, never the last. */
-  progress(event: ProgressOf<N>): void;
+  readonly progress: (event: ProgressOf<N>) => void;
 }
 
 /** What an agent implements. Errors are TesseraErrors and reach the client as ErrorReports. */

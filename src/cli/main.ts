@@ -1,11 +1,10 @@
 /** The command line's process: the only place where it meets the real one. */
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { homedir } from "node:os";
+import { constants, homedir } from "node:os";
 import { resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { TesseraError } from "#core";
-import { EXIT_INTERRUPTED } from "./exit-codes.ts";
 import { runCli } from "./program.ts";
 import type { Surroundings, TextOutput } from "./surroundings.ts";
 
@@ -34,8 +33,13 @@ function runAgent(args: readonly string[]): Promise<number> {
   }
   return new Promise((resolve, reject) => {
     agent.once("error", reject);
-    agent.once("exit", (code) => resolve(code ?? EXIT_INTERRUPTED));
+    agent.once("exit", (code, signal) => resolve(code ?? signalExitCode(signal)));
   });
+}
+
+/** As shells tell it: 128 and the signal's number. */
+function signalExitCode(signal: NodeJS.Signals | null): number {
+  return 128 + (signal === null ? 0 : constants.signals[signal]);
 }
 
 /** The first interruption ends the command in order; the second ends the process. */
