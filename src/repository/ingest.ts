@@ -91,7 +91,7 @@ async function requireSpace(room: IngestRoom, blob: BlobReference, doneBytes: nu
 }
 
 /** Deletes a part and its state. */
-export async function deletePart({ world, layout }: IngestRoom, digest: BlobReference["digest"]) {
+async function deletePart({ world, layout }: IngestRoom, digest: BlobReference["digest"]) {
   await world.files.remove(layout.part(digest));
   await world.files.remove(layout.partState(digest));
 }

@@ -8,7 +8,7 @@ import {
 import { digestOf } from "./blobs.ts";
 import { CONFIG_TYPE, FRAGMENTS_TYPE, IMAGE_TYPE, MANIFEST_TYPE } from "./layout.ts";
 
-export interface PackedBlob extends BlobReference {
+interface PackedBlob extends BlobReference {
   readonly content: Uint8Array;
 }
 
