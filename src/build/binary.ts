@@ -1,8 +1,7 @@
-import type { Constraint } from "#core";
+import { compareDebianVersions, type Constraint } from "#core";
 import type { Tree, TreeEntry } from "#image";
 import { readElf, type Elf } from "./elf.ts";
 import { sortConstraints } from "./relations.ts";
-import { compareVersions } from "./version.ts";
 
 /** ELF machine numbers by Debian architecture. */
 const MACHINES: Readonly<Record<string, number>> = { amd64: 62, arm64: 183, riscv64: 243 };
@@ -50,7 +49,7 @@ export function highestVersions(versions: Iterable<string>): string[] {
   for (const version of versions) {
     const { series, number } = seriesOf(version);
     const known = highest.get(series);
-    if (known === undefined || compareVersions(known.number, number) < 0) {
+    if (known === undefined || compareDebianVersions(known.number, number) < 0) {
       highest.set(series, { number, version });
     }
   }

@@ -36,9 +36,11 @@ instancePaths: [/var/lib/db]
   "r",
 );
 
+function dropped(path: string, type: TreeEntry["type"] = "file"): boolean {
+  return isDropped({ path, type }, ["var/lib/db"]);
+}
+
 test("traces of the building and instance data are no part of a component", () => {
-  const dropped = (path: string, type: TreeEntry["type"] = "file"): boolean =>
-    isDropped({ path, type }, ["var/lib/db"]);
   for (const path of [
     "etc/ld.so.cache",
     "etc/hostname",

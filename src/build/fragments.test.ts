@@ -62,18 +62,20 @@ test("triggers and overrides go by line", () => {
   assert.equal(addedRecords(path, "/a x\n", "/b y\n/a x\n"), "/b y\n");
 });
 
+function statusOf(names: readonly string[]): string {
+  return formatStanzas(names.map((name) => `Package: ${name}\nVersion: 1`));
+}
+
 test("records come out in one order whatever the order in", () => {
   const name = fc.stringMatching(/^[a-z]{1,8}$/);
   fc.assert(
     fc.property(fc.uniqueArray(name, { minLength: 1, maxLength: 8 }), (names) => {
-      const text = (list: readonly string[]): string =>
-        formatStanzas(list.map((one) => `Package: ${one}\nVersion: 1`));
       const path = "/var/lib/dpkg/status";
-      const canonical = canonicalText(path, text(names));
-      assert.equal(canonicalText(path, text(names.toReversed())), canonical);
+      const canonical = canonicalText(path, statusOf(names));
+      assert.equal(canonicalText(path, statusOf(names.toReversed())), canonical);
       assert.equal(canonicalText(path, canonical), canonical);
-      assert.equal(addedRecords(path, canonical, text(names)), "");
-      assert.equal(addedRecords(path, "", text(names)), canonical);
+      assert.equal(addedRecords(path, canonical, statusOf(names)), "");
+      assert.equal(addedRecords(path, "", statusOf(names)), canonical);
     }),
   );
 });

@@ -1,6 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { packageProvides, packageRequires, parseRelations, sortConstraints } from "./relations.ts";
+import {
+  packageProvides,
+  packageRequires,
+  parseRelations,
+  sortConstraints,
+  satisfies,
+} from "./relations.ts";
 import { parseStanzas } from "./stanzas.ts";
 
 const CONTROLS = parseStanzas(`Package: redis-server
@@ -48,4 +54,13 @@ test("constraints have one order", () => {
   const a = { type: "package", name: "a" } as const;
   const b = { type: "soname", name: "a" } as const;
   assert.deepEqual(sortConstraints([b, a, b]), sortConstraints([a, b]));
+});
+
+test("relations hold as they read", () => {
+  assert.ok(satisfies("2.36-9", ">=", "2.34"));
+  assert.ok(!satisfies("2.31-13", ">=", "2.34"));
+  assert.ok(satisfies("1.0", "=", "1.0"));
+  assert.ok(satisfies("1.0~rc1", "<<", "1.0"));
+  assert.ok(!satisfies("1.0", ">>", "1.0"));
+  assert.ok(satisfies("1.0", "<=", "1.0"));
 });

@@ -1,6 +1,20 @@
-import { canonicalJson, type Constraint, type Json } from "#core";
+import { canonicalJson, compareDebianVersions, type Constraint, type Json } from "#core";
 import { field, type Stanza } from "./stanzas.ts";
-import { satisfies, type Relation } from "./version.ts";
+
+type Relation = NonNullable<Constraint["relation"]>;
+
+const HOLDS: Readonly<Record<Relation, (order: number) => boolean>> = {
+  "<<": (order) => order < 0,
+  "<=": (order) => order <= 0,
+  "=": (order) => order === 0,
+  ">=": (order) => order >= 0,
+  ">>": (order) => order > 0,
+};
+
+/** Does `offered` stand in `relation` to `needed`? */
+export function satisfies(offered: string, relation: Relation, needed: string): boolean {
+  return HOLDS[relation](compareDebianVersions(offered, needed));
+}
 
 const RELATION =
   /^([a-z0-9][a-z0-9.+-]*)(?::[a-z0-9-]+)?(?:\s*\(\s*(<<|<=|=|>=|>>)\s*([^\s)]+)\s*\))?$/;
