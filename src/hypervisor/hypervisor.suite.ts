@@ -77,7 +77,7 @@ export function hypervisorSuite(name: string, fixture: HypervisorFixture): void 
       for (let index = 0; index < 40; index++) assert.ok(layers.includes(`layer ${index}\n`));
       assert.match(await get(port, "/cgi-bin/write", "moved\n"), /written/);
 
-      const other = { ...specification, cpus: 1 };
+      const other = { ...specification, name: "other" };
       await assert.rejects(hypervisor.start(other), fails("hypervisor.specification-differs"));
 
       const { exited } = machine;
@@ -170,7 +170,7 @@ export function hypervisorSuite(name: string, fixture: HypervisorFixture): void 
       const machine = await hypervisor.start(first);
       await assert.rejects(
         hypervisor.start({ ...second, dataPath: first.dataPath }),
-        fails("hypervisor.start-failed"),
+        fails("hypervisor.start-failed", "lock"),
       );
       await machine.stop(0);
     });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { hasCode } from "#core";
 import type { MachineSpecification } from "../contract.ts";
 import { escaped, LAYERS_MAX, macAddress, qemuArguments, ramBytes } from "./arguments.ts";

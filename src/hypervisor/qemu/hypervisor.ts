@@ -19,7 +19,10 @@ export interface QemuOptions {
    * The default, `Nehalem-v1`, has x86-64-v2 and runs in full under TCG as well.
    */
   readonly cpuModel?: string;
-  /** A kernel for the probe of `capabilities`; `start` probes with the machine's own. */
+  /**
+   * A kernel for the probe of `capabilities`; `start` probes with the machine's own. Without one,
+   * and before the first start, KVM is proven by the firmware alone, which proves less.
+   */
   readonly probeKernelPath?: string;
   /** Keeps the outcome of the probe until the host reboots. */
   readonly probeCachePath?: string;
@@ -38,17 +41,19 @@ class Qemu implements Hypervisor {
   readonly #choice: AcceleratorChoice;
   readonly #turns = new Map<string, Promise<unknown>>();
   #version: Promise<string> | undefined;
+  #probeKernelPath: string | undefined;
 
   constructor(world: World, options: QemuOptions) {
     this.#world = world;
     this.#options = options;
     this.#program = options.program ?? "qemu-system-x86_64";
     this.#cpuModel = options.cpuModel ?? "Nehalem-v1";
+    this.#probeKernelPath = options.probeKernelPath;
     this.#choice = new AcceleratorChoice(world, options.probeCachePath);
   }
 
   async capabilities(): Promise<HypervisorCapabilities> {
-    const accelerator = await this.#accelerator(this.#options.probeKernelPath);
+    const accelerator = await this.#accelerator(this.#probeKernelPath);
     return {
       name: "qemu",
       version: await this.#askVersion(),
@@ -80,6 +85,7 @@ class Qemu implements Hypervisor {
       await waitRunning(this.#world, layout, found.process);
       return new QemuMachine(this.#world, layout, found);
     }
+    this.#probeKernelPath ??= specification.disks.kernelPath;
     const launch = await launchMachine(this.#world, layout, specification, {
       program: this.#program,
       cpuModel: this.#cpuModel,

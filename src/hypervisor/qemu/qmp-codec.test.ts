@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { hasCode } from "#core";
 import { encodeCommand, QMP_LINE_BYTES_MAX, QmpDecoder, type QmpMessage } from "./qmp-codec.ts";
 
@@ -60,12 +60,15 @@ test("garbage is refused as the peer's fault and never crashes", () => {
   );
 });
 
+function lineOf(bytes: number): string {
+  return `{"return":"${"x".repeat(bytes - 13)}"}`;
+}
+
 test("a line may have the longest length and not a byte more", () => {
-  const text = (bytes: number): string => `{"return":"${"x".repeat(bytes - 13)}"}`;
-  const fits = Buffer.from(`${text(QMP_LINE_BYTES_MAX)}\n`);
+  const fits = Buffer.from(`${lineOf(QMP_LINE_BYTES_MAX)}\n`);
   assert.equal(fits.length, QMP_LINE_BYTES_MAX + 1);
   assert.equal(new QmpDecoder().push(fits).length, 1);
-  assert.throws(() => new QmpDecoder().push(Buffer.from(text(QMP_LINE_BYTES_MAX + 1))), broken);
+  assert.throws(() => new QmpDecoder().push(Buffer.from(lineOf(QMP_LINE_BYTES_MAX + 1))), broken);
 });
 
 test("a line that never ends is refused before it is kept", () => {

@@ -11,6 +11,7 @@ import { boundLog, readPart, readTail } from "./texts.ts";
 import { versionOf } from "./hypervisor.ts";
 
 const { files } = realWorld();
+const corrupt = (error: unknown): boolean => hasCode(error, "hypervisor.record-corrupt");
 
 test("a record is read as written; a broken one is corrupt; none is none", async (t) => {
   const directory = mkdtempSync(join(tmpdir(), "hv-"));
@@ -31,7 +32,6 @@ test("a record is read as written; a broken one is corrupt; none is none", async
   assert.deepEqual(await readRecord(files, layout), record);
   for (const text of ["", "{}", JSON.stringify({ ...record, launch: "../../etc" })]) {
     writeFileSync(layout.record, text);
-    const corrupt = (error: unknown): boolean => hasCode(error, "hypervisor.record-corrupt");
     await assert.rejects(readRecord(files, layout), corrupt);
   }
 });
