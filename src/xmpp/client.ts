@@ -36,6 +36,8 @@ export interface StanzaFailure {
   /** RFC 6120, section 8.3.3, for instance `item-not-found`. */
   readonly condition: string;
   readonly text: string;
+  /** The whole error element, for conditions of an application. */
+  readonly element: XmlElement | undefined;
 }
 
 const QUESTION_MS = 30_000;
@@ -60,6 +62,7 @@ export function failureOf(element: XmlElement): StanzaFailure {
     type: error?.attributes["type"] ?? "cancel",
     condition: named.find(({ name }) => name !== "text")?.name ?? "undefined-condition",
     text: text === undefined ? "" : textOf(text).slice(0, 500),
+    element: error,
   };
 }
 
