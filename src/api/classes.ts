@@ -32,24 +32,25 @@ const BY_FAULT: Readonly<Record<Fault, ErrorClass>> = {
   environment: "environment",
 };
 
-/** Ends of codes that narrow a misuse. */
-const MISUSE_ENDS: readonly (readonly [RegExp, ErrorClass])[] = [
-  [/[.-](unknown|not-found)$/, "missing"],
-  [
-    /[.-](exists|pinned|in-use|busy|running|not-running|stopped|not-stopped|state|too-late|handed-over|already-running|ended)$/,
-    "conflict",
+/** How the codes of a fault end that are of another class than the rest of their fault. */
+const BY_END: Readonly<Record<Fault, readonly (readonly [ErrorClass, RegExp])[]>> = {
+  bug: [],
+  corrupt: [],
+  misuse: [
+    ["missing", /[.-](unknown|not-found|missing|not-present)$/],
+    ["conflict", /[.-](exists|pinned|in-use|busy|clash|too-late|phase-left)$/],
+    ["conflict", /[.-](running|stopped|stopping|migrating|gone|not-ready|not-waiting)$/],
+    ["refused", /[.-](unmet|refused|conflict|unsuitable|no-destination)$/],
   ],
-  [/[.-](unmet|refused|denied|forbidden|untrusted|nowhere)$/, "refused"],
-];
+  peer: [["refused", /[.-](refused|unmet|not-acceptable|busy)$/]],
+  environment: [
+    ["full", /[.-](no-space|disk-full)$/],
+    ["missing", /[.-]not-found$/],
+  ],
+};
 
 export function classOf({ fault, code }: Pick<ErrorReport, "fault" | "code">): ErrorClass {
-  if (fault === "misuse") {
-    return MISUSE_ENDS.find(([end]) => end.test(code))?.[1] ?? "usage";
-  }
-  if (fault === "peer" && /[.-](refused|unmet|denied|forbidden)$/.test(code)) return "refused";
-  if (fault === "environment" && /[.-](no-space|disk-full)$/.test(code)) return "full";
-  if (fault === "environment" && /[.-]not-found$/.test(code)) return "missing";
-  return BY_FAULT[fault];
+  return BY_END[fault].find(([, end]) => end.test(code))?.[0] ?? BY_FAULT[fault];
 }
 
 const STATUS_BY_CLASS: Readonly<Record<ErrorClass, number>> = {

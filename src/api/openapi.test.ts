@@ -5,7 +5,7 @@ import { resolve } from "node:path";
 import { test } from "node:test";
 import type { Json } from "#core";
 import { openApiDocument } from "./openapi.ts";
-import { OPERATION_NAMES } from "./operations.ts";
+import { OPERATION_NAMES, operationOf } from "./operations.ts";
 
 const PATH = resolve(import.meta.dirname, "..", "..", "doc", "openapi.json");
 
@@ -14,6 +14,16 @@ test("doc/openapi.json is what the schemas say", () => {
   if (process.env["UPDATE"] === "1") writeFileSync(PATH, `${made}\n`);
   const kept: unknown = JSON.parse(readFileSync(PATH, "utf8"));
   assert.deepEqual(kept, JSON.parse(made), "run this test with UPDATE=1");
+});
+
+test("doc/api.md lists every operation", () => {
+  const text = readFileSync(resolve(PATH, "..", "api.md"), "utf8").replaceAll(/ +\|/g, " |");
+  for (const name of OPERATION_NAMES) {
+    const { method, path, summary, progress } = operationOf(name);
+    const streams = progress === undefined ? "" : " (streams)";
+    const row = `| \`${name}\` | \`${method} ${path}\` | ${summary}${streams} |`;
+    assert.ok(text.includes(row), row);
+  }
 });
 
 interface Walked {
