@@ -21,9 +21,13 @@ import {
 } from "./erofs-format.ts";
 import { erofsInvalid, erofsUnsupported } from "./errors.ts";
 import { windowReader, type WindowReader } from "./window.ts";
-import { XATTR_AREA_BYTES_MAX, decodeXattrs, type Xattrs } from "./xattr.ts";
-
-const SHARED_XATTR_BYTES_MAX = 4 + 0xff + 0xffff;
+import {
+  XATTR_AREA_BYTES_MAX,
+  XATTR_ENTRY_BYTES,
+  decodeXattrs,
+  xattrEntryBytes,
+  type Xattrs,
+} from "./xattr.ts";
 
 export interface ErofsImage {
   readonly superblock: Superblock;
@@ -72,8 +76,8 @@ async function readXattrs(image: ErofsImage, area: Buffer): Promise<Xattrs> {
   const base = image.superblock.xattrBlock * BLOCK_BYTES;
   return await decodeXattrs(area, async (id) => {
     const offset = base + id * 4;
-    const length = Math.min(SHARED_XATTR_BYTES_MAX, image.sizeBytes - offset);
-    return await readAt(image, offset, Math.max(length, 4));
+    const head = await readAt(image, offset, XATTR_ENTRY_BYTES);
+    return await readAt(image, offset, xattrEntryBytes(head));
   });
 }
 

@@ -7,7 +7,10 @@ const BUFFER_BYTES = 1024 * 1024;
 /** Gathers bytes into large writes, counts and hashes them. The sink's bytes are used again. */
 export interface Output {
   write(bytes: Uint8Array): Promise<void>;
-  /** Appends a part of a content; the rest by default. */
+  /**
+   * Appends a part of a content; the rest by default. Contents are read side by side; a failure to
+   * read comes out of a later call.
+   */
   copy(content: ContentSource, position?: number, length?: number): Promise<void>;
   /** Appends zeroes up to a multiple of `blockBytes`. */
   pad(blockBytes: number): Promise<void>;
@@ -19,9 +22,12 @@ export interface Output {
 export function outputTo(sink: ByteSink): Output {
   const buffer = new Uint8Array(BUFFER_BYTES);
   const hasher = createHash("sha256");
+  let reads: Promise<void>[] = [];
   let used = 0;
   let flushed = 0;
   const flush = async (): Promise<void> => {
+    await Promise.all(reads);
+    reads = [];
     const bytes = buffer.subarray(0, used);
     hasher.update(bytes);
     await sink.write(bytes);
@@ -46,7 +52,10 @@ export function outputTo(sink: ByteSink): Output {
     async copy(content, position = 0, length = content.sizeBytes - position) {
       for (let done = 0; done < length;) {
         const target = await room(length - done);
-        await content.read(target, position + done);
+        const read = content.read(target, position + done);
+        /* `flush` throws it; until then nobody waits for it. */
+        read.catch(() => undefined);
+        reads.push(read);
         done += target.length;
       }
     },

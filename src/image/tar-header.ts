@@ -39,8 +39,9 @@ function numberField(block: Buffer, offset: number, length: number): number {
 
 /** The sum of all bytes, those of the checksum taken as spaces. */
 function checksum(block: Buffer): number {
-  let sum = 0;
-  for (const [at, byte] of block.entries()) sum += at >= 148 && at < 156 ? 0x20 : byte;
+  let sum = 8 * 0x20;
+  for (const byte of block) sum += byte;
+  for (const byte of block.subarray(148, 156)) sum -= byte;
   return sum;
 }
 

@@ -3,6 +3,7 @@ import type { Digest } from "#core";
 import { contentHash } from "./content.ts";
 import type { Tree, TreeEntry } from "./contract.ts";
 
+const HASHED_AT_ONCE = 16;
 const HEADING = "tessera tree 1\n";
 
 const LETTERS: Readonly<Record<TreeEntry["type"], string>> = {
@@ -59,11 +60,21 @@ async function addEntry(hasher: Hash, entry: TreeEntry): Promise<void> {
   }
 }
 
+/** Hashes contents side by side, so that reading the one overlaps with hashing the other. */
+async function hashContents(tree: Tree): Promise<void> {
+  const files = tree.entries.filter((entry) => entry.type === "file");
+  const contents = [...new Set(files.map(({ content }) => content))];
+  for (let start = 0; start < contents.length; start += HASHED_AT_ONCE) {
+    await Promise.all(contents.slice(start, start + HASHED_AT_ONCE).map(contentHash));
+  }
+}
+
 /**
  * The identity of a tree: sha256 over its canonical serialisation (`doc/component-image.md`,
  * "Tree digest"). Reads every content that was not hashed before.
  */
 export async function treeDigest(tree: Tree): Promise<Digest> {
+  await hashContents(tree);
   const hasher = createHash("sha256").update(HEADING);
   for (const entry of tree.entries) await addEntry(hasher, entry);
   return `sha256:${hasher.digest("hex")}`;

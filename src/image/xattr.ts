@@ -11,7 +11,8 @@ const PREFIXES: readonly (readonly [prefix: string, index: number, whole: boolea
 ];
 
 const HEADER_BYTES = 12;
-const ENTRY_BYTES = 4;
+/** An entry before its name and value. */
+export const XATTR_ENTRY_BYTES = 4;
 /** Linux lists no more than this (XATTR_LIST_MAX); it also keeps an inode's size bounded. */
 export const XATTR_AREA_BYTES_MAX = 65_536;
 
@@ -39,7 +40,7 @@ export function xattrAreaBytes(xattrs: Xattrs): number {
   let sum = HEADER_BYTES;
   for (const [name, value] of xattrs) {
     const nameBytes = splitXattrName(name)?.rest.length ?? 0;
-    sum += align4(ENTRY_BYTES + nameBytes + value.length);
+    sum += align4(XATTR_ENTRY_BYTES + nameBytes + value.length);
   }
   return sum;
 }
@@ -52,13 +53,18 @@ export function encodeXattrs(xattrs: Xattrs, area: Buffer): void {
     area.writeUInt8(rest.length, at);
     area.writeUInt8(index, at + 1);
     area.writeUInt16LE(value.length, at + 2);
-    area.set(rest, at + ENTRY_BYTES);
-    area.set(value, at + ENTRY_BYTES + rest.length);
-    at += align4(ENTRY_BYTES + rest.length + value.length);
+    area.set(rest, at + XATTR_ENTRY_BYTES);
+    area.set(value, at + XATTR_ENTRY_BYTES + rest.length);
+    at += align4(XATTR_ENTRY_BYTES + rest.length + value.length);
   }
 }
 
-export interface DecodedXattr {
+/** The length of the entry that begins with `head`, without padding. */
+export function xattrEntryBytes(head: Buffer): number {
+  return XATTR_ENTRY_BYTES + head.readUInt8(0) + head.readUInt16LE(2);
+}
+
+interface DecodedXattr {
   readonly name: string;
   readonly value: Uint8Array;
   /** Where the next entry begins. */
@@ -66,12 +72,12 @@ export interface DecodedXattr {
 }
 
 /** One entry at `at`. @throws `image.erofs-invalid` (corrupt) */
-export function decodeXattr(area: Buffer, at: number): DecodedXattr {
-  if (at + ENTRY_BYTES > area.length) throw erofsInvalid("an xattr leaves its area");
+function decodeXattr(area: Buffer, at: number): DecodedXattr {
+  if (at + XATTR_ENTRY_BYTES > area.length) throw erofsInvalid("an xattr leaves its area");
   const nameBytes = area.readUInt8(at);
   const index = area.readUInt8(at + 1);
   const valueBytes = area.readUInt16LE(at + 2);
-  const start = at + ENTRY_BYTES;
+  const start = at + XATTR_ENTRY_BYTES;
   if (start + nameBytes + valueBytes > area.length) throw erofsInvalid("an xattr leaves its area");
   const prefix = PREFIXES.find((row) => row[1] === index)?.[0];
   if (prefix === undefined) throw erofsInvalid(`an xattr has the unknown prefix ${index}`);
@@ -80,7 +86,7 @@ export function decodeXattr(area: Buffer, at: number): DecodedXattr {
     throw erofsInvalid("an xattr has an invalid name");
   }
   const value = Uint8Array.from(area.subarray(start + nameBytes, start + nameBytes + valueBytes));
-  return { name, value, next: at + align4(ENTRY_BYTES + nameBytes + valueBytes) };
+  return { name, value, next: at + align4(XATTR_ENTRY_BYTES + nameBytes + valueBytes) };
 }
 
 /**
