@@ -1,5 +1,5 @@
 export { buildComponent, buildInto } from "./component.ts";
 export type * from "./contract.ts";
-export { lockDigest, readLock, writeLock } from "./lock.ts";
+export { lockDigest, originDigest, readLock, writeLock } from "./lock.ts";
 export { parseRecipe } from "./recipe.ts";
 export { lockRecipe } from "./resolve.ts";

@@ -4,6 +4,8 @@ import { canonicalJson, isDigest, TesseraError, type Digest, type Json } from "#
 import type { Lock, LockedPackage, LockedRecipe } from "./contract.ts";
 
 const FORMAT = "tessera-lock/1";
+/** Counts changes of this room that change what a recipe and a lock give. */
+const RULES = 1;
 const TEXT_BYTES_MAX = 4 * 2 ** 20;
 const PACKAGES_MAX = 5000;
 
@@ -116,7 +118,11 @@ function plainPair({ recipe, lock }: LockedRecipe): Json {
   return JSON.parse(JSON.stringify({ recipe, lock: lockDigest(lock) })) as Json;
 }
 
-/** What a component's description names as its origin: recipe, lock and those of its base. */
+/**
+ * What a component's description names as its origin: recipe, lock, those of its base, and the
+ * number of our rules. Equal origins mean equal components, so what is held need not be built.
+ */
 export function originDigest(own: LockedRecipe, base?: LockedRecipe): Digest {
-  return digestOf([own, ...(base === undefined ? [] : [base])].map(plainPair));
+  const pairs = [own, ...(base === undefined ? [] : [base])].map(plainPair);
+  return digestOf({ rules: RULES, pairs });
 }
