@@ -90,7 +90,7 @@ test("a file that shrinks under its device is corrupt, not zero", async () => {
 test("without qemu-img the error names the package to install", async () => {
   const processes = { ...world.processes };
   processes.run = (_program, args, options) =>
-    world.processes.run("tessera-no-such-program", args, options);
+    world.processes.run(join(folder, "no-such-program"), args, options);
   const lacking: World = { ...world, processes };
   const device = await createFileDevice(lacking, freshPath(), 4096);
   await assert.rejects(device.allocated(), (error) => {

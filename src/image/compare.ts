@@ -34,7 +34,7 @@ async function* typeDifferences(a: TreeEntry, b: TreeEntry): AsyncGenerator<stri
 }
 
 /** What two entries of one path differ in, in words. */
-export async function* entryDifferences(a: TreeEntry, b: TreeEntry): AsyncGenerator<string> {
+async function* entryDifferences(a: TreeEntry, b: TreeEntry): AsyncGenerator<string> {
   if (a.type !== b.type) {
     yield `type ${a.type} and ${b.type}`;
     return;

@@ -59,7 +59,7 @@ export async function readAll(source: ContentSource, bytesMax: number): Promise<
 }
 
 /** Walks the content in chunks; a chunk is a view of a buffer that is used again. */
-export async function* chunksOf(source: ContentSource): AsyncGenerator<Uint8Array> {
+async function* chunksOf(source: ContentSource): AsyncGenerator<Uint8Array> {
   const buffer = new Uint8Array(Math.min(CHUNK_BYTES, source.sizeBytes));
   for (let position = 0; position < source.sizeBytes; position += CHUNK_BYTES) {
     const chunk = buffer.subarray(0, Math.min(CHUNK_BYTES, source.sizeBytes - position));
