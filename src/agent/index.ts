@@ -1,1 +1,3 @@
+export { startAgent, type Agent, type AgentOptions } from "./agent.ts";
+export { initCloud, type InitOptions } from "./cloud.ts";
 export { serveApi, type ApiServer, type ApiServerOptions } from "./http.ts";

@@ -48,7 +48,7 @@ export const ROOMS: Readonly<Record<string, Room>> = {
       "migration",
       "api",
     ],
-    node: ["crypto", "path", "http", "sqlite", "events", "stream"],
+    node: ["crypto", "path", "http", "sqlite", "events", "stream", "util", "zlib", "os"],
   },
   cli: { rooms: ["core", "api"], node: ["*"] },
 };

@@ -1,0 +1,53 @@
+# Tessera. `make demo` and `make test` do all their own set-up.
+.DEFAULT_GOAL := help
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+NODE := node
+UNIT := 'src/**/*.test.ts'
+SYSTEM := 'test/system/*.test.ts'
+RATE ?= 50Mbit/s
+
+.PHONY: help setup check test unit system demo faults bench clean format
+
+help:
+	@echo 'make demo    move real machines between two clouds on this machine (RATE=50Mbit/s, ARGS=--keep)'
+	@echo 'make test    all tests, those that boot guests included'
+	@echo 'make check   types, lint, format, dead code, house rules'
+	@echo 'make faults  the whole matrix of kills and cancels (long)'
+	@echo 'make bench   benchmarks, into bench/results and bench/RESULTS.md'
+	@echo 'make clean   removes all that these made'
+
+setup:
+	@scripts/setup
+
+check: setup
+	@tsc --noEmit
+	@oxlint --type-aware --deny-warnings
+	@oxfmt --check .
+	@knip --no-progress
+	@$(NODE) --test src/tidy/tidy.test.ts >/dev/null || $(NODE) --test src/tidy/tidy.test.ts
+	@echo 'check: all well'
+
+test: unit system
+
+unit: setup
+	@$(NODE) --test --test-concurrency=2 $(UNIT)
+
+# One file at a time: guests under emulation need the processors.
+system: setup
+	@$(NODE) --test --test-concurrency=1 $(SYSTEM)
+
+faults: setup
+	@FAULTS=all $(NODE) --test --test-concurrency=1 test/system/faults.test.ts
+
+demo: setup
+	@$(NODE) bench/demo/main.ts --rate '$(RATE)' $(ARGS)
+
+bench: setup
+	@$(NODE) bench/run.ts
+
+format: setup
+	@oxfmt .
+
+clean:
+	@if [ -x node_modules/.bin/node ] && [ -d build ]; then $(NODE) bench/demo/stop.ts; fi
+	@rm -rf build

@@ -1,0 +1,118 @@
+import { join } from "node:path";
+import { TesseraError, type World } from "#core";
+import { encodeCard, loadOrCreateAgentKey, type AgentKey, type PeerCard } from "#federation";
+import { createCertificates, type Certificates } from "#xmpp";
+import { parseConfig, readConfig, renderConfig, type Config } from "./config.ts";
+import { layoutOf, type Layout } from "./layout.ts";
+
+export interface InitOptions {
+  readonly name: string;
+  readonly domain: string;
+  readonly region?: string;
+  /** JID of the federation's room; by default this cloud hosts it. */
+  readonly room?: string;
+  /** Address to listen on; default all. */
+  readonly host?: string;
+  /** Host name or address that other clouds are told; default the domain. */
+  readonly advertise?: string;
+  readonly clientPort?: number;
+  readonly serverPort?: number;
+  readonly dataPort?: number;
+  readonly cpus?: number;
+  readonly memory?: string;
+  readonly link?: string;
+}
+
+const CLIENT_PORT = 5223;
+const SERVER_PORT = 5270;
+const DATA_PORT = 5280;
+
+/** What makes a cloud this cloud: its configuration, keys and certificates. */
+export interface Cloud {
+  readonly layout: Layout;
+  readonly config: Config;
+  readonly key: AgentKey;
+  /** Absent where the site has its own XMPP server. */
+  readonly certificates?: Certificates;
+}
+
+/**
+ * Makes a new cloud in a directory: configuration, agent key, certificates.
+ *
+ * @throws `agent.cloud-exists` (misuse), `agent.config-invalid`
+ */
+export async function initCloud(world: World, root: string, options: InitOptions): Promise<Cloud> {
+  const layout = layoutOf(root);
+  if ((await world.files.status(layout.config)) !== undefined) {
+    throw new TesseraError("misuse", "agent.cloud-exists", `${root} holds a cloud already`, {
+      subject: root,
+      remedy: "choose another directory, or remove this one",
+    });
+  }
+  const text = configText(options);
+  parseConfig(text, layout.config);
+  await world.files.makeDirectory(root, 0o755);
+  await world.files.makeDirectory(join(root, "keys"), 0o700);
+  await world.files.writeFileAtomic(layout.config, text, 0o644);
+  return await loadCloud(world, root);
+}
+
+function configText(options: InitOptions): string {
+  const { name, domain } = options;
+  const host = options.host ?? "0.0.0.0";
+  const advertise = options.advertise ?? domain;
+  const serverPort = options.serverPort ?? SERVER_PORT;
+  const dataPort = options.dataPort ?? DATA_PORT;
+  const { cpus, memory } = options;
+  return renderConfig({
+    cloud: name,
+    domain,
+    region: options.region ?? "default",
+    room: options.room ?? `federation@rooms.${domain}`,
+    xmpp: {
+      server: "embedded",
+      host,
+      clientPort: options.clientPort ?? CLIENT_PORT,
+      serverPort,
+      advertise: { host: advertise, port: serverPort },
+    },
+    data: { host, port: dataPort, advertise: [{ host: advertise, port: dataPort }] },
+    ...(cpus === undefined && memory === undefined
+      ? {}
+      : {
+          resources: {
+            ...(cpus === undefined ? {} : { cpus }),
+            ...(memory === undefined ? {} : { memory }),
+          },
+        }),
+    ...(options.link === undefined ? {} : { link: options.link }),
+  });
+}
+
+/** @throws `agent.cloud-missing`, `agent.config-invalid` (misuse) */
+export async function loadCloud(world: World, root: string): Promise<Cloud> {
+  const layout = layoutOf(root);
+  if ((await world.files.status(layout.config)) === undefined) {
+    throw new TesseraError("misuse", "agent.cloud-missing", `${root} holds no cloud`, {
+      subject: root,
+      remedy: `make one: tessera agent init ${root} --name NAME --domain DOMAIN`,
+    });
+  }
+  const config = await readConfig(world.files, layout.config);
+  const key = await loadOrCreateAgentKey(world, layout.agentKey);
+  if (config.xmpp.server === "external") return { layout, config, key };
+  const certificates = await createCertificates(world, join(layout.xmpp, "ca"), config.domain);
+  return { layout, config, key, certificates };
+}
+
+/** What this cloud hands out so that others trust it. */
+export function cardOf({ config, key, certificates }: Cloud): PeerCard {
+  const { cloud, domain, xmpp } = config;
+  const jid = `agent@${domain}`;
+  const common = { cloud, domain, jid, agentKey: key.publicKey };
+  if (xmpp.server === "external" || certificates === undefined) return common;
+  const xmppAddress = xmpp.advertise ?? { host: xmpp.host, port: xmpp.serverPort };
+  return { ...common, xmppCa: certificates.ca, xmppAddress };
+}
+
+export { encodeCard };

@@ -1,0 +1,132 @@
+import { availableParallelism, totalmem } from "node:os";
+import { parseDocument, LineCounter, stringify } from "yaml";
+import * as z from "zod";
+import { parseRate, parseSize, TesseraError, type FileSystem } from "#core";
+
+const label = z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, "is not a lower-case name");
+const domain = z
+  .string()
+  .max(255)
+  .regex(/^[a-z0-9-]+(\.[a-z0-9-]+)*$/, "is not a domain");
+const host = z.string().min(1).max(255);
+const port = z.int().min(1).max(65535);
+const address = z.strictObject({ host, port });
+
+/** A value that `parse` turns into a number; its own words become the message. */
+function parsed(parse: (text: string) => number) {
+  return z.string().transform((text, context) => {
+    try {
+      return parse(text);
+    } catch (error) {
+      context.addIssue({ code: "custom", message: error instanceof Error ? error.message : "?" });
+      return z.NEVER;
+    }
+  });
+}
+
+function parseSeconds(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|min|h)$/.exec(text.trim());
+  const unit = { ms: 1, s: 1000, min: 60_000, h: 3_600_000 }[match?.[2] ?? ""];
+  if (match === null || unit === undefined) throw new Error(`"${text}" is not a time such as 60s`);
+  return Number(match[1]) * unit;
+}
+
+const shape = z.strictObject({
+  cloud: label,
+  domain,
+  region: label.default("default"),
+  /** JID of the federation's room. */
+  room: z.string().min(3).max(512),
+  xmpp: z.discriminatedUnion("server", [
+    z.strictObject({
+      server: z.literal("embedded"),
+      host: host.default("127.0.0.1"),
+      clientPort: port,
+      serverPort: port,
+      /** Where other clouds reach the server, when that is elsewhere. */
+      advertise: address.optional(),
+    }),
+    z.strictObject({
+      server: z.literal("external"),
+      host,
+      port,
+      /** A file beside this one that holds nothing but the agent's password. */
+      passwordFile: z.string().min(1),
+      /** PEM file of the CA that signs the server; absent for public CAs. */
+      caFile: z.string().min(1).optional(),
+    }),
+  ]),
+  data: z.strictObject({
+    host: host.default("127.0.0.1"),
+    port,
+    advertise: z.array(address).max(8).optional(),
+  }),
+  resources: z
+    .strictObject({ cpus: z.int().min(1).optional(), memory: parsed(parseSize).optional() })
+    .prefault({}),
+  /** Uplink, for plans. */
+  link: parsed(parseRate).optional(),
+  /** Of one gigabyte that leaves this cloud. */
+  egressPricePerGB: z.number().min(0).default(0),
+  receives: z.boolean().default(true),
+  times: z
+    .strictObject({
+      peerTimeout: parsed(parseSeconds).default(120_000),
+      stopTimeout: parsed(parseSeconds).default(90_000),
+      bootTimeout: parsed(parseSeconds).default(300_000),
+      retry: parsed(parseSeconds).default(1000),
+    })
+    .prefault({}),
+});
+
+export type Config = z.output<typeof shape>;
+
+/** What this host has to give where the configuration is silent. */
+export function hostResources(config: Config): { cpus: number; memoryBytes: number } {
+  const { cpus, memory } = config.resources;
+  return {
+    cpus: cpus ?? availableParallelism(),
+    memoryBytes: memory ?? Math.floor(totalmem() * 0.75),
+  };
+}
+
+/**
+ * Reads `cloud.yaml`.
+ *
+ * @throws `agent.config-invalid` (misuse), naming line and field
+ */
+export function parseConfig(text: string, fileName: string): Config {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines });
+  const [syntax] = document.errors;
+  if (syntax !== undefined) {
+    throw invalid(fileName, lines.linePos(syntax.pos[0]).line, syntax.message);
+  }
+  const result = shape.safeParse(document.toJS({ maxAliasCount: 0 }));
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  const path = (issue?.path ?? []) as (string | number)[];
+  const node = document.getIn(path, true) as { range?: [number] } | undefined;
+  const line = node?.range === undefined ? undefined : lines.linePos(node.range[0]).line;
+  throw invalid(fileName, line, `${path.join(".")}: ${issue?.message ?? "is invalid"}`);
+}
+
+function invalid(fileName: string, line: number | undefined, what: string): TesseraError {
+  const place = line === undefined ? fileName : `${fileName}:${line}`;
+  return new TesseraError("misuse", "agent.config-invalid", `${place}: ${what}`, {
+    subject: fileName,
+    remedy: "see doc/configuration.md",
+  });
+}
+
+const BYTES_MAX = 2 ** 20;
+
+export async function readConfig(files: FileSystem, path: string): Promise<Config> {
+  const text = Buffer.from(await files.readFile(path, BYTES_MAX)).toString("utf8");
+  return parseConfig(text, path);
+}
+
+/** The text of a new `cloud.yaml`. */
+export function renderConfig(config: z.input<typeof shape>): string {
+  return stringify(config);
+}

@@ -1,0 +1,151 @@
+import { isAbsolute } from "node:path";
+import {
+  buildInto,
+  lockRecipe,
+  parseRecipe,
+  readLock,
+  writeLock,
+  type Lock,
+  type LockedRecipe,
+} from "#build";
+import { TesseraError, type Component } from "#core";
+import { fileSource } from "#image";
+import { openRepository } from "#repository";
+import type { Handlers, Input } from "#api";
+import type { Parts } from "./parts.ts";
+
+type ComponentOperations = Pick<
+  Handlers,
+  | "component.list"
+  | "component.show"
+  | "component.build"
+  | "component.add"
+  | "component.verify"
+  | "component.remove"
+  | "component.collect"
+>;
+
+export function componentHandlers(parts: Parts): ComponentOperations {
+  const { store } = parts;
+  return {
+    "component.list": async ({ kind }) => {
+      const all = await store.list();
+      return { components: all.filter((c) => kind === undefined || c.description.kind === kind) };
+    },
+    "component.show": async ({ component: text }) => {
+      const component = await store.resolve(text);
+      const pins = [...(await store.pins())].filter(([, ids]) => ids.includes(component.id));
+      return { component, pinnedBy: pins.map(([owner]) => owner) };
+    },
+    "component.build": async (input, { progress, signal }) => {
+      const built = await build(parts, input, progress, signal);
+      await parts.offerChanged();
+      return built;
+    },
+    "component.add": async ({ source }) => {
+      const components =
+        source.from === "image"
+          ? [await addImage(parts, source)]
+          : await addLayout(parts, source.path);
+      await parts.offerChanged();
+      return { components };
+    },
+    "component.verify": async ({ component }) => {
+      const id = component === undefined ? undefined : (await store.resolve(component)).id;
+      return await store.verify(id);
+    },
+    "component.remove": async ({ component: text }) => {
+      const { id } = await store.resolve(text);
+      await store.remove(id);
+      await parts.offerChanged();
+      return { removed: id };
+    },
+    "component.collect": ({ dryRun }) => store.collect({ dryRun: dryRun ?? false }),
+  };
+}
+
+async function build(
+  parts: Parts,
+  input: Input<"component.build">,
+  progress: (event: {
+    step: "resolve" | "download" | "install" | "difference" | "image";
+    detail: string;
+  }) => void,
+  signal: AbortSignal,
+): Promise<{ component: Component; lock: string }> {
+  const { world, store, layout } = parts;
+  const places = {
+    cacheDirectory: layout.cache,
+    workDirectory: layout.work,
+    progress,
+    signal,
+  };
+  await world.files.makeDirectory(layout.cache);
+  await world.files.makeDirectory(layout.work);
+  const bases = input.bases.map(readLocked);
+  const recipe = parseRecipe(input.recipe.text, input.recipe.fileName);
+  const given = input.relock === true ? undefined : input.lock;
+  const lock =
+    given === undefined
+      ? await lockRecipe(
+          world,
+          recipe,
+          bases.map((base) => base.lock),
+          places,
+        )
+      : readLock(given.text, given.fileName);
+  const base = bases.at(-1);
+  const request = { recipe, lock, ...places, ...(base === undefined ? {} : { base }) };
+  const component = await buildInto(world, store, request);
+  return { component, lock: writeLock(lock) };
+}
+
+function readLocked({ recipe, lock }: Input<"component.build">["bases"][number]): LockedRecipe {
+  if (lock === undefined) {
+    throw new TesseraError("misuse", "agent.base-unlocked", `${recipe.fileName} has no lock`, {
+      subject: recipe.fileName,
+      remedy: "build the base component first: that writes its lock",
+    });
+  }
+  const parsedLock: Lock = readLock(lock.text, lock.fileName);
+  return { recipe: parseRecipe(recipe.text, recipe.fileName), lock: parsedLock };
+}
+
+async function addImage(
+  { world, store }: Parts,
+  source: Extract<Input<"component.add">["source"], { from: "image" }>,
+): Promise<Component> {
+  const image = await fileSource(world, source.path);
+  try {
+    return await store.add({
+      description: source.description,
+      fragments: source.fragments ?? [],
+      image,
+    });
+  } finally {
+    await image.close();
+  }
+}
+
+/** Copies every component of an OCI image layout that is not held yet. */
+async function addLayout({ world, store }: Parts, path: string): Promise<Component[]> {
+  if (!isAbsolute(path) || (await world.files.status(path)) === undefined) {
+    throw new TesseraError("misuse", "agent.path-missing", `no OCI layout at ${path}`, {
+      subject: path,
+      remedy: "give the absolute path of a directory that holds oci-layout and index.json",
+    });
+  }
+  const other = await openRepository(world, path);
+  const added: Component[] = [];
+  for (const component of await other.list()) {
+    const { description, id } = component;
+    const fragments = await other.fragments(id);
+    const image = await other.openBlob(id);
+    try {
+      added.push(await store.add({ description, fragments, image }));
+    } finally {
+      await image.close();
+    }
+  }
+  return added;
+}

@@ -1,0 +1,16 @@
+import type { Handlers } from "#api";
+import { componentHandlers } from "./components.ts";
+import { federationHandlers } from "./federation.ts";
+import { machineHandlers } from "./machines.ts";
+import { migrationHandlers } from "./migrations.ts";
+import type { Parts } from "./parts.ts";
+
+/** What the agent does for each operation of its API. */
+export function createHandlers(parts: Parts): Handlers {
+  return {
+    ...federationHandlers(parts),
+    ...componentHandlers(parts),
+    ...machineHandlers(parts),
+    ...migrationHandlers(parts),
+  };
+}

@@ -1,0 +1,142 @@
+import { checkConstraints, parseAppliance, resolveAppliance } from "#compose";
+import { componentsOf, TesseraError, type Appliance, type Component, type Machine } from "#core";
+import type { Handlers, Input } from "#api";
+import type { StoredMachine } from "../machine-store.ts";
+import type { Parts } from "./parts.ts";
+
+type MachineOperations = Pick<
+  Handlers,
+  | "appliance.check"
+  | "appliance.add"
+  | "appliance.list"
+  | "appliance.show"
+  | "appliance.remove"
+  | "machine.create"
+  | "machine.list"
+  | "machine.show"
+  | "machine.start"
+  | "machine.stop"
+  | "machine.remove"
+  | "machine.console"
+>;
+
+const CONSOLE_CHUNK_BYTES = 256 * 1024;
+
+export function machineHandlers(parts: Parts): MachineOperations {
+  const { appliances, machines } = parts;
+  return {
+    "appliance.check": (input) => check(parts, input),
+    "appliance.add": async (input) => {
+      const { appliance, fits, unmet } = await check(parts, input);
+      if (!fits) throw notMet(appliance, unmet);
+      await appliances.save(appliance);
+      return appliance;
+    },
+    "appliance.list": async () => ({ appliances: await appliances.list() }),
+    "appliance.show": ({ appliance }) => appliances.resolve(appliance),
+    "appliance.remove": async ({ appliance }) => {
+      const { name } = await appliances.resolve(appliance);
+      await appliances.remove(name);
+      return { removed: name };
+    },
+    "machine.create": async (input) => {
+      const appliance = await appliances.resolve(input.appliance);
+      return await machines.create(input.name, appliance, filesOf(input));
+    },
+    "machine.list": async () => ({ machines: await machines.list() }),
+    "machine.show": async ({ machine }) => (await machines.store.resolve(machine)).machine,
+    "machine.start": async ({ machine, timeout_ms }, { signal }) => {
+      const { uuid } = startable(await machines.store.resolve(machine)).machine;
+      await machines.start(uuid);
+      await machines.ready(uuid, signal, timeout_ms);
+      return (await machines.store.resolve(uuid)).machine;
+    },
+    "machine.stop": async ({ machine, timeout_ms, force }) => {
+      const { uuid } = (await machines.store.resolve(machine)).machine;
+      const stop = await machines.stop(uuid, force === true ? 0 : timeout_ms);
+      return { machine: (await machines.store.resolve(uuid)).machine, stop };
+    },
+    "machine.remove": async ({ machine }) => {
+      const { uuid } = (await machines.store.resolve(machine)).machine;
+      await machines.remove(uuid);
+      return { removed: uuid };
+    },
+    "machine.console": async ({ machine, offset }) =>
+      await consoleChunk(parts, (await machines.store.resolve(machine)).machine, offset ?? 0),
+  };
+}
+
+function filesOf({ files }: Input<"machine.create">) {
+  return (files ?? []).map(({ path, contentBase64, mode }) => ({
+    path,
+    content: Buffer.from(contentBase64, "base64"),
+    ...(mode === undefined ? {} : { mode }),
+  }));
+}
+
+async function check({ store }: Parts, { text, fileName }: Input<"appliance.check">) {
+  const appliance = await resolveAppliance(parseAppliance(text, fileName), store);
+  const found = await Promise.all(componentsOf(appliance).map(({ id }) => store.find(id)));
+  const components = found.filter((c): c is Component => c !== undefined);
+  const unmet = checkConstraints(components);
+  return { appliance, fits: unmet.length === 0, unmet };
+}
+
+function notMet(
+  appliance: Appliance,
+  unmet: readonly { readonly componentName: string; readonly need: { readonly name: string } }[],
+): TesseraError {
+  const [first] = unmet;
+  const what = `${first?.componentName ?? "a component"} needs ${first?.need.name ?? "more"}`;
+  const message = `appliance "${appliance.name}" does not fit: ${what} (${unmet.length} unmet)`;
+  return new TesseraError("misuse", "compose.constraint-unmet", message, {
+    subject: appliance.name,
+    remedy: 'see all with "tessera appliance check FILE"',
+  });
+}
+
+/** A machine that is on its way, or gone, must not be started by hand: it could run twice. */
+function startable(stored: StoredMachine): StoredMachine {
+  const { machine } = stored;
+  if (machine.state === "gone") {
+    const message = `machine "${machine.name}" was handed over to ${machine.cloud ?? "another cloud"}`;
+    throw new TesseraError("misuse", "agent.machine-gone", message, {
+      subject: machine.uuid,
+      remedy: "start it there; what is kept here is its earlier copy",
+    });
+  }
+  if (machine.migration === undefined) return stored;
+  const message = `machine "${machine.name}" takes part in migration ${machine.migration}`;
+  throw new TesseraError("misuse", "agent.machine-migrating", message, {
+    subject: machine.uuid,
+    remedy: "wait for its end, or cancel it",
+  });
+}
+
+async function consoleChunk({ machines, world }: Parts, machine: Machine, offset: number) {
+  const path = `${machines.store.directory(machine.uuid)}/console.log`;
+  if ((await world.files.status(path)) === undefined) return { text: "", offset: 0, sizeBytes: 0 };
+  const file = await world.files.open(path, "read");
+  try {
+    const { sizeBytes } = await file.status();
+    const from = Math.min(offset, sizeBytes);
+    const buffer = Buffer.alloc(Math.min(CONSOLE_CHUNK_BYTES, sizeBytes - from));
+    const length = await file.read(buffer, from);
+    const text = wholeCharacters(buffer.subarray(0, length));
+    return { text: text.toString("utf8"), offset: from + text.length, sizeBytes };
+  } finally {
+    await file.close();
+  }
+}
+
+/** Leaves out the beginning of a UTF-8 sequence whose end is not there yet. */
+function wholeCharacters(bytes: Buffer): Buffer {
+  for (let back = 1; back <= Math.min(3, bytes.length); back += 1) {
+    const byte = bytes[bytes.length - back] ?? 0;
+    if (byte < 0x80) return bytes;
+    if (byte < 0xc0) continue;
+    const needed = byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : 2;
+    return needed > back ? bytes.subarray(0, bytes.length - back) : bytes;
+  }
+  return bytes;
+}

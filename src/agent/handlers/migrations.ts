@@ -1,0 +1,128 @@
+import type { Context, Handlers, Output } from "#api";
+import { phaseOf } from "../migrations/progress.ts";
+import type { Planned } from "../migrations/planner.ts";
+import type { MigrationRecord } from "../migrations/record.ts";
+import type { Parts } from "./parts.ts";
+
+type MigrationOperations = Pick<
+  Handlers,
+  | "plan.make"
+  | "migration.start"
+  | "migration.list"
+  | "migration.show"
+  | "migration.watch"
+  | "migration.cancel"
+  | "migration.resolve"
+>;
+
+interface RouteInput {
+  readonly machine: string;
+  readonly to?: string;
+  readonly bwlimit?: number;
+}
+
+export function migrationHandlers(parts: Parts): MigrationOperations {
+  const { migrations } = parts;
+  return {
+    "plan.make": async (input) =>
+      planView(await migrations.planner.plan(await route(parts, input))),
+    "migration.start": async ({ dryRun, ...input }) => {
+      const wanted = await route(parts, input);
+      if (dryRun === true) return planView(await migrations.planner.plan(wanted));
+      const { record, planned } = await migrations.start(wanted);
+      return { migration: record.id, ...planView(planned) };
+    },
+    "migration.list": () =>
+      Promise.resolve({ migrations: migrations.list().map((record) => summary(record)) }),
+    "migration.show": ({ migration }) => Promise.resolve(view(parts, migrations.find(migration))),
+    "migration.watch": ({ migration }, context) => watch(parts, migration, context),
+    "migration.cancel": async ({ migration }) => view(parts, await migrations.cancel(migration)),
+    "migration.resolve": async ({ migration, outcome }) =>
+      view(parts, await migrations.resolve(migration, outcome)),
+  };
+}
+
+async function route({ machines }: Parts, { machine: text, to, bwlimit }: RouteInput) {
+  const { machine } = await machines.store.resolve(text);
+  return {
+    machine,
+    ...(to === undefined ? {} : { to }),
+    ...(bwlimit === undefined ? {} : { bwlimit }),
+  };
+}
+
+function planView({ plan, considered }: Planned): Output<"plan.make"> {
+  if (considered === undefined) return { plan };
+  const views = considered.map(({ cloud, fits, reasons }) => ({
+    cloud,
+    accepted: fits,
+    reason: reasons.join("; "),
+  }));
+  const reason = views.find(({ cloud }) => cloud === plan.destination)?.reason ?? "";
+  return { plan, choice: { cloud: plan.destination, reason, considered: views } };
+}
+
+function summary(record: MigrationRecord): Output<"migration.list">["migrations"][number] {
+  const phase = phaseOf(record.phase);
+  const outcome = outcomeOf(record);
+  return {
+    migration: record.id,
+    machine: record.machine.uuid,
+    machineName: record.machine.name,
+    role: record.role,
+    peer: record.peer,
+    state: record.phase,
+    ...(phase === undefined ? {} : { phase }),
+    ...(outcome === undefined ? {} : { outcome }),
+    started_ms: record.started_ms,
+    ...(record.ended_ms === undefined ? {} : { ended_ms: record.ended_ms }),
+  };
+}
+
+function outcomeOf({ phase }: MigrationRecord): "completed" | "aborted" | "fenced" | undefined {
+  return phase === "completed" || phase === "aborted" || phase === "fenced" ? phase : undefined;
+}
+
+function view({ board, journal }: Parts, record: MigrationRecord): Output<"migration.show"> {
+  const bitsPerSecond = board.bitsPerSecond(record.id);
+  return {
+    ...summary(record),
+    streams: board.streams(record),
+    ...(bitsPerSecond === undefined ? {} : { bitsPerSecond }),
+    ...(record.role === "source" ? { plan: record.plan } : {}),
+    ...(record.receipt === undefined ? {} : { receipt: record.receipt }),
+    ...(record.error === undefined ? {} : { error: record.error }),
+    journal: journal.entries(record.id).map(({ phase, ...entry }) => ({ ...entry, state: phase })),
+  };
+}
+
+async function watch(
+  parts: Parts,
+  text: string,
+  { progress, signal }: Context<"migration.watch">,
+): Promise<Output<"migration.watch">> {
+  const { migrations, board } = parts;
+  const { id } = migrations.find(text);
+  for (;;) {
+    const changed = Promise.withResolvers<void>();
+    const off = board.onChange(id, changed.resolve);
+    signal.addEventListener("abort", () => changed.resolve(), { once: true });
+    try {
+      const now = view(parts, migrations.find(id));
+      if (now.outcome !== undefined || signal.aborted) return now;
+      const { migration, state, streams, phase, bitsPerSecond, note } = now;
+      progress({
+        migration,
+        state,
+        streams,
+        ...(phase === undefined ? {} : { phase }),
+        ...(bitsPerSecond === undefined ? {} : { bitsPerSecond }),
+        ...(note === undefined ? {} : { note }),
+      });
+      await changed.promise;
+      await parts.world.clock.sleep(100, signal).catch(() => undefined);
+    } finally {
+      off();
+    }
+  }
+}

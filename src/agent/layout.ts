@@ -1,0 +1,47 @@
+import { join } from "node:path";
+import { hexOf, type Digest } from "#core";
+
+/** Where a cloud keeps what: every path below its state directory is named here. */
+export interface Layout {
+  readonly root: string;
+  readonly config: string;
+  readonly socket: string;
+  readonly agentKey: string;
+  readonly data: string;
+  readonly xmpp: string;
+  readonly peers: string;
+  readonly repository: string;
+  readonly appliances: string;
+  readonly machines: string;
+  readonly composed: string;
+  readonly incoming: string;
+  readonly journal: string;
+  readonly log: string;
+  readonly cache: string;
+  readonly work: string;
+}
+
+export function layoutOf(root: string): Layout {
+  return {
+    root,
+    config: join(root, "cloud.yaml"),
+    socket: join(root, "agent.sock"),
+    agentKey: join(root, "keys", "agent.pem"),
+    data: join(root, "keys", "data"),
+    xmpp: join(root, "xmpp"),
+    peers: join(root, "peers"),
+    repository: join(root, "repository"),
+    appliances: join(root, "appliances"),
+    machines: join(root, "machines"),
+    composed: join(root, "composed"),
+    incoming: join(root, "incoming"),
+    journal: join(root, "journal.sqlite"),
+    log: join(root, "agent.log"),
+    cache: join(root, "cache"),
+    work: join(root, "work"),
+  };
+}
+
+export function composedPath(layout: Layout, appliance: Digest): string {
+  return join(layout.composed, hexOf(appliance).slice(0, 32));
+}

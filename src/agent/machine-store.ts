@@ -1,0 +1,96 @@
+import { join } from "node:path";
+import * as z from "zod";
+import { words } from "#api";
+import { TesseraError, type Digest, type FileSystem, type Machine } from "#core";
+
+/** What is kept of a machine beside what others see. */
+export interface StoredMachine {
+  readonly machine: Machine;
+  /** Digest of the composed image that it was last started from. */
+  readonly composed?: Digest;
+  /** How it was last stopped. */
+  readonly lastStop?: "graceful" | "forced";
+  /** The migration in which it was started here: it has run, and its data counts. */
+  readonly ranIn?: string;
+}
+
+const shape = z
+  .object({
+    machine: words.machine,
+    composed: z.custom<Digest>(),
+    lastStop: z.enum(["graceful", "forced"]),
+    ranIn: z.string(),
+  })
+  .partial({ composed: true, lastStop: true, ranIn: true });
+
+const BYTES_MAX = 4 * 2 ** 20;
+
+/** Machines on disk: `machines/UUID/machine.json`, each replaced atomically. */
+export interface MachineStore {
+  list(): Promise<StoredMachine[]>;
+  find(uuid: string): Promise<StoredMachine | undefined>;
+  save(stored: StoredMachine): Promise<void>;
+  /** Removes the machine and its user data block. */
+  remove(uuid: string): Promise<void>;
+  /** By name or UUID. @throws `agent.machine-unknown` */
+  resolve(nameOrUuid: string): Promise<StoredMachine>;
+  directory(uuid: string): string;
+  /** The user data block. */
+  dataPath(uuid: string): string;
+}
+
+export function openMachineStore(files: FileSystem, root: string): MachineStore {
+  const directory = (uuid: string): string => join(root, uuid);
+  const file = (uuid: string): string => join(directory(uuid), "machine.json");
+
+  async function find(uuid: string): Promise<StoredMachine | undefined> {
+    if (!z.uuid().safeParse(uuid).success) return undefined;
+    if ((await files.status(file(uuid))) === undefined) return undefined;
+    return decode(file(uuid), await files.readFile(file(uuid), BYTES_MAX));
+  }
+
+  async function list(): Promise<StoredMachine[]> {
+    const found = await Promise.all((await files.list(root)).map(find));
+    return found.filter((stored) => stored !== undefined);
+  }
+
+  return {
+    list,
+    find,
+    directory,
+    dataPath: (uuid) => join(directory(uuid), "data.raw"),
+    save: async (stored) => {
+      await files.makeDirectory(directory(stored.machine.uuid), 0o700);
+      await files.writeFileAtomic(file(stored.machine.uuid), JSON.stringify(stored), 0o600);
+    },
+    remove: async (uuid) => {
+      // Without its description the rest is a leftover that nobody takes for a machine.
+      await files.remove(file(uuid));
+      await files.removeTree(directory(uuid));
+    },
+    resolve: async (nameOrUuid) => pick(await list(), nameOrUuid),
+  };
+}
+
+function decode(path: string, content: Uint8Array): StoredMachine {
+  try {
+    const stored = shape.parse(JSON.parse(Buffer.from(content).toString("utf8")));
+    return stored as StoredMachine;
+  } catch (cause) {
+    const message = `${path} does not describe a machine`;
+    throw new TesseraError("corrupt", "agent.machine-corrupt", message, { subject: path, cause });
+  }
+}
+
+function pick(all: readonly StoredMachine[], text: string): StoredMachine {
+  const present = all.filter(({ machine }) => machine.state !== "gone");
+  const found =
+    all.find(({ machine }) => machine.uuid === text) ??
+    present.find(({ machine }) => machine.name === text) ??
+    all.find(({ machine }) => machine.name === text);
+  if (found !== undefined) return found;
+  throw new TesseraError("misuse", "agent.machine-unknown", `no machine "${text}" here`, {
+    subject: text,
+    remedy: 'see "tessera machine ls"',
+  });
+}

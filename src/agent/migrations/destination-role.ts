@@ -1,0 +1,227 @@
+import { join } from "node:path";
+import { hasCode, reportOf, TesseraError, type Json } from "#core";
+import {
+  destinationEffects,
+  eventFromSource,
+  isTerminal,
+  stepDestination,
+  type DestinationEffect,
+  type DestinationEvent,
+  type DestinationPhase,
+} from "#migration";
+import type { Course, Happening, Role } from "./course.ts";
+import { fetchComponents, fetchUserData, ReceiverHolder } from "./fetch.ts";
+import {
+  decodeSourceStatus,
+  encode,
+  type DestinationStatus,
+  type SourceStatus,
+} from "./messages.ts";
+import { isCountersigned, makeReceipt, signReceipt } from "./receipt.ts";
+import type { DestinationRecord } from "./record.ts";
+import { landMachine, removeIncoming } from "./landing.ts";
+import { isTokenOf } from "./token.ts";
+import type { MigrationTools } from "./tools.ts";
+
+type DestinationCourse = Course<DestinationRecord, DestinationEvent>;
+type Heard = Happening<DestinationRecord, DestinationEvent>;
+
+const FETCHING: readonly DestinationPhase[] = ["accepted", "receiving"];
+/** Tries of one second each in which a restarted source may make itself known. */
+const REFUSALS_MAX = 20;
+const UNDOABLE: readonly DestinationEffect[] = ["fetch-components", "compose", "fetch-user-data"];
+
+/** The destination's effects and words; one instance for each course. */
+export class DestinationRole implements Role<
+  DestinationRecord,
+  DestinationEvent,
+  DestinationEffect
+> {
+  readonly #tools: MigrationTools;
+  readonly #receiver: ReceiverHolder;
+  #refusals = 0;
+
+  constructor(tools: MigrationTools) {
+    this.#tools = tools;
+    this.#receiver = new ReceiverHolder(tools);
+  }
+
+  step = stepDestination;
+  effects = destinationEffects;
+
+  async run(
+    effect: DestinationEffect,
+    course: DestinationCourse,
+    signal: AbortSignal,
+  ): Promise<Heard | undefined> {
+    switch (effect) {
+      case "fetch-components":
+        return await fetchComponents(this.#tools, this.#receiver, course, signal);
+      case "compose":
+        return await this.#compose(course.record);
+      case "fetch-user-data":
+        return await fetchUserData(this.#tools, this.#receiver, course, signal);
+      case "start-machine":
+        await this.#receiver.close();
+        return await landMachine(this.#tools, course.record);
+      case "await-ready":
+        return await this.#awaitReady(course, signal);
+      case "finish":
+        return await this.#finish(course.record);
+      case "clean-up":
+        return await this.#cleanUp(course.record);
+      case "stop-machine":
+        await this.#tools.machines.stop(course.record.machine.uuid);
+        return { event: "stopped" };
+    }
+  }
+
+  prepare(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  failure(effect: DestinationEffect, error: TesseraError): DestinationEvent | undefined {
+    if (effect === "start-machine" && !hasCode(error, "agent.machine-ran")) return "start-failed";
+    if (this.#mayBeMoved(error)) return undefined;
+    return UNDOABLE.includes(effect) ? "failed" : undefined;
+  }
+
+  /** A restarted source refuses the old token until its status has told us the new one. */
+  #mayBeMoved(error: TesseraError): boolean {
+    if (!hasCode(error, "transfer.token-refused") && !hasCode(error, "transfer.not-offered")) {
+      return false;
+    }
+    this.#refusals += 1;
+    void this.#receiver.close();
+    return this.#refusals <= REFUSALS_MAX;
+  }
+
+  refused(): undefined {
+    return undefined;
+  }
+
+  message(course: DestinationCourse): { action: "session-info" | "session-terminate"; body: Json } {
+    const action = isTerminal(course.record.phase) ? "session-terminate" : "session-info";
+    return { action, body: this.status(course) };
+  }
+
+  status({ record }: DestinationCourse): Json {
+    const { phase, receipt, error } = record;
+    const status: DestinationStatus = {
+      phase,
+      ...(receipt === undefined ? {} : { receipt }),
+      ...(error === undefined ? {} : { error }),
+    };
+    return encode(status);
+  }
+
+  hear(course: DestinationCourse, body: Json): Heard | undefined {
+    const { record } = course;
+    const status = decodeSourceStatus(record.peer, body);
+    this.#follow(course, status);
+    const event = eventFromSource(status.phase);
+    if (event === undefined) return undefined;
+    if (event === "peer-handed-over") return this.#heardToken(record, status);
+    if (event === "peer-completed") return this.#heardCompleted(record, status);
+    const { negotiate_ms, stop, error } = status;
+    if (event === "peer-frozen" && stop !== undefined) {
+      const off_ms = this.#tools.world.clock.now() - stop.ago_ms;
+      const took_ms = { ...record.took_ms, negotiate: negotiate_ms, stop: stop.took_ms };
+      return { event, patch: { took_ms, stop: stop.how, off_ms } };
+    }
+    return { event, ...(error === undefined ? {} : { patch: { error } }) };
+  }
+
+  settled(phase: DestinationPhase, body: Json): boolean {
+    const peer = decodeSourceStatus("peer", body).phase;
+    if (phase === "completed") return peer === "completed" || peer === "unknown";
+    return ["aborting", "aborted", "completed", "unknown"].includes(peer);
+  }
+
+  /** A source that was restarted serves under another token, perhaps at another port. */
+  #follow(course: DestinationCourse, status: SourceStatus): void {
+    const { data, phase } = course.record;
+    if (status.data === undefined || !FETCHING.includes(phase)) return;
+    if (status.data.token === data.token) return;
+    const { resumeToken: _stale, ...rest } = course.record;
+    void this.#receiver.close();
+    void course
+      .note({ ...rest, data: status.data, resumeToken: undefined }, "data-moved")
+      .then(() => course.again());
+  }
+
+  #heardToken(record: DestinationRecord, status: SourceStatus): Heard {
+    const { handOver } = status;
+    if (handOver !== undefined && isTokenOf(handOver, record.handOverDigest)) {
+      return { event: "peer-handed-over" };
+    }
+    const message = `${record.peer} sent a hand-over token that does not match its proposal`;
+    throw new TesseraError("peer", "migration.token-invalid", message, { subject: record.id });
+  }
+
+  #heardCompleted(record: DestinationRecord, status: SourceStatus): Heard | undefined {
+    const card = this.#tools.peer(record.peer);
+    const { receipt } = record;
+    if (receipt === undefined || card === undefined) return undefined;
+    const { signature } = status;
+    // An operator's "give up" at the source completes it without a countersignature.
+    if (!isCountersigned(receipt, card.agentKey, signature)) {
+      return status.error === undefined ? undefined : { event: "peer-completed" };
+    }
+    const signatures = { ...receipt.signatures, [record.peer]: signature ?? "" };
+    return { event: "peer-completed", patch: { receipt: { ...receipt, signatures } } };
+  }
+
+  async #compose(record: DestinationRecord): Promise<Heard> {
+    const { machines, world } = this.#tools;
+    const begin_ms = world.clock.monotonic();
+    const { digest } = await machines.composed(record.appliance);
+    if (digest !== record.composed) {
+      const message = `composed ${digest}, but ${record.peer} composed ${record.composed}`;
+      throw new TesseraError("corrupt", "migration.composed-mismatch", message, {
+        subject: record.appliance.digest,
+        remedy: "run the same version of Tessera at both clouds",
+      });
+    }
+    const compose = world.clock.monotonic() - begin_ms;
+    return { event: "composed", patch: { took_ms: { ...record.took_ms, compose } } };
+  }
+
+  async #awaitReady(course: DestinationCourse, signal: AbortSignal): Promise<Heard> {
+    const { machines, world, cloud, key } = this.#tools;
+    const { machine, wasRunning, on_ms } = course.record;
+    let error: TesseraError | undefined;
+    if (wasRunning) {
+      await machines.ready(machine.uuid, signal).catch((thrown: unknown) => {
+        // The machine is ours for better or worse: that its guest did not boot is reported.
+        if (signal.aborted || !(thrown instanceof TesseraError)) throw thrown;
+        error = thrown;
+      });
+    }
+    const now_ms = world.clock.now();
+    const boot = wasRunning ? now_ms - (on_ms ?? now_ms) : 0;
+    const took_ms = { ...course.record.took_ms, boot };
+    const receipt = makeReceipt({ ...course.record, took_ms }, cloud, now_ms);
+    const patch = { took_ms, receipt: signReceipt(receipt, cloud, key) };
+    return {
+      event: "booted",
+      patch: error === undefined ? patch : { ...patch, error: reportOf(error) },
+    };
+  }
+
+  async #finish(record: DestinationRecord): Promise<undefined> {
+    const { machines, store, world, layout } = this.#tools;
+    await machines.update(record.machine.uuid, (stored) => {
+      const { migration: _ended, ...machine } = stored.machine;
+      return { ...stored, machine };
+    });
+    await world.files.removeTree(join(layout.incoming, record.id));
+    await store.unpin(`migration:${record.id}`);
+  }
+
+  async #cleanUp(record: DestinationRecord): Promise<Heard> {
+    await this.#receiver.close();
+    await removeIncoming(this.#tools, record);
+    return { event: "cleaned" };
+  }
+}

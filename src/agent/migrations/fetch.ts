@@ -1,0 +1,141 @@
+import { openFileDevice, userDataDigest } from "#block";
+import { componentsOf, type ComponentReference } from "#core";
+import type { DestinationEvent } from "#migration";
+import { connectReceiver, type DataReceiver, type UserDataReport } from "#transfer";
+import type { Course, Happening } from "./course.ts";
+import { incomingDataPath } from "./landing.ts";
+import type { DestinationRecord } from "./record.ts";
+import type { MigrationTools } from "./tools.ts";
+
+type DestinationCourse = Course<DestinationRecord, DestinationEvent>;
+type Heard = Happening<DestinationRecord, DestinationEvent>;
+
+/** The one data connection of a course, opened when it is first needed. */
+export class ReceiverHolder {
+  readonly #tools: MigrationTools;
+  #receiver: DataReceiver | undefined;
+  #takenBytes = 0;
+
+  constructor(tools: MigrationTools) {
+    this.#tools = tools;
+  }
+
+  open(course: DestinationCourse): DataReceiver {
+    if (this.#receiver !== undefined) return this.#receiver;
+    const { world, dataIdentity, store } = this.#tools;
+    const { id, data } = course.record;
+    this.#receiver = connectReceiver(world, {
+      identity: dataIdentity,
+      endpoint: data.endpoint,
+      session: id,
+      token: data.token,
+      store,
+      onProgress: (event) => this.#tools.progress(id, event),
+      userDataBytesMax: course.record.userDataSizeBytes,
+      resume: {
+        load: () => Promise.resolve(course.record.resumeToken),
+        save: (resumeToken) => course.note({ resumeToken }, "data-connected"),
+      },
+    });
+    return this.#receiver;
+  }
+
+  /** Bytes on the wire since the last call. */
+  takeWireBytes(): number {
+    const all = this.#receiver?.wireBytes() ?? this.#takenBytes;
+    const fresh = all - this.#takenBytes;
+    this.#takenBytes = all;
+    return fresh;
+  }
+
+  async close(): Promise<void> {
+    this.#takenBytes = 0;
+    const receiver = this.#receiver;
+    this.#receiver = undefined;
+    await receiver?.close();
+  }
+}
+
+/** Fetches what the repository does not hold: the only bytes of a component that ever travel. */
+export async function fetchComponents(
+  tools: MigrationTools,
+  holder: ReceiverHolder,
+  course: DestinationCourse,
+  signal: AbortSignal,
+): Promise<Heard> {
+  const { world, store } = tools;
+  const { appliance, id, took_ms } = course.record;
+  const begin_ms = world.clock.monotonic();
+  const references = componentsOf(appliance);
+  const componentBytes = { ...course.record.componentBytes };
+  const owner = `migration:${id}`;
+  for (const reference of references) {
+    if ((await store.find(reference.id)) !== undefined) continue;
+    const bytes = await fetchComponent(tools, holder.open(course), reference, signal);
+    componentBytes[reference.id] = (componentBytes[reference.id] ?? 0) + bytes;
+    await course.note({ componentBytes }, "component-held", `${reference.name} ${bytes} bytes`);
+  }
+  await store.pin(
+    owner,
+    references.map((reference) => reference.id),
+  );
+  const components = (took_ms.components ?? 0) + world.clock.monotonic() - begin_ms;
+  const wireBytes = course.record.wireBytes + holder.takeWireBytes();
+  return {
+    event: "components-held",
+    patch: { componentBytes, took_ms: { ...took_ms, components }, wireBytes },
+  };
+}
+
+async function fetchComponent(
+  { store }: MigrationTools,
+  receiver: DataReceiver,
+  reference: ComponentReference,
+  signal: AbortSignal,
+): Promise<number> {
+  let bytes = await receiver.fetchBlob(reference.manifest, signal);
+  for (const blob of await store.blobsOf(reference.manifest)) {
+    if (await store.hasBlob(blob.digest)) continue;
+    bytes += await receiver.fetchBlob(blob, signal);
+  }
+  await store.admit(reference.manifest);
+  return bytes;
+}
+
+/** Fetches the frozen user data block into the incoming directory, whole and verified. */
+export async function fetchUserData(
+  tools: MigrationTools,
+  holder: ReceiverHolder,
+  course: DestinationCourse,
+  signal: AbortSignal,
+): Promise<Heard> {
+  const { world, layout } = tools;
+  const { id, took_ms } = course.record;
+  const begin_ms = world.clock.monotonic();
+  await world.files.makeDirectory(`${layout.incoming}/${id}`, 0o700);
+  const path = incomingDataPath(tools, id);
+  const report =
+    (await world.files.status(path)) === undefined
+      ? await holder.open(course).fetchUserData(path, signal)
+      : await reportOfWhole(tools, path);
+  const userData = took_ms.userData ?? 0;
+  return {
+    event: "user-data-held",
+    patch: {
+      userData: report,
+      wireBytes: course.record.wireBytes + holder.takeWireBytes(),
+      took_ms: { ...took_ms, userData: userData + world.clock.monotonic() - begin_ms },
+    },
+  };
+}
+
+/** The file has its final name only once it is verified: a crash came after that. */
+async function reportOfWhole({ world }: MigrationTools, path: string): Promise<UserDataReport> {
+  const device = await openFileDevice(world, path, { readOnly: true });
+  try {
+    const { digest, allocatedBytes } = await userDataDigest(device);
+    return { digest, sizeBytes: device.sizeBytes, allocatedBytes, wireBytes: 0 };
+  } finally {
+    await device.close();
+  }
+}

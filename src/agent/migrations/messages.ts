@@ -1,0 +1,101 @@
+/**
+ * What two agents say to each other about a migration, inside the signed envelope of the
+ * federation room.
+ *
+ *     source                                        destination
+ *       | plan-get {appliance, sizes}          ->      |   what do you hold, would you take it?
+ *       |      <- {held, certificate, objections}      |
+ *       | session-initiate {proposal}          ->      |
+ *       |      <- {status: accepted}                   |
+ *       | session-info {status} ...            <->     |   repeated, in both directions
+ *
+ * Version rule: `version` is 1. A receiver refuses a proposal of a higher version with
+ * `migration.version-unsupported`; members that it does not know are ignored.
+ */
+import * as z from "zod";
+import { words } from "#api";
+import { isDigest, TesseraError, type Digest, type Json } from "#core";
+import { DESTINATION, SOURCE, type DestinationPhase, type SourcePhase } from "#migration";
+import { endpointShape, stopShape } from "./record.ts";
+
+export const MIGRATION_VERSION = 1;
+
+const digest = z.custom<Digest>(isDigest, "is not a sha256 digest");
+const token = z.string().min(16).max(256);
+const bytes = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+const time = z.number().min(0);
+
+const planQuestion = z.object({
+  version: z.number().int().min(1),
+  appliance: words.appliance,
+  machine: z.uuid(),
+  name: z.string().min(1).max(128),
+  userDataBytes: bytes,
+});
+
+const planAnswer = z.object({
+  held: z.array(digest).max(4096),
+  certificate: digest,
+  /** Why the machine would not be taken; empty when it would. */
+  objections: z.array(z.string().max(1024)).max(64),
+});
+
+const proposal = z.object({
+  version: z.number().int().min(1),
+  machine: z.object({ uuid: z.uuid(), name: z.string().min(1).max(128), created_ms: time }),
+  appliance: words.appliance,
+  /** Digest of the composed image at the source: the destination must compose the same. */
+  composed: digest,
+  mode: z.literal("cold"),
+  wasRunning: z.boolean(),
+  userData: z.object({ sizeBytes: bytes, allocatedBytes: bytes }),
+  handOverDigest: digest,
+  data: z.object({ endpoint: endpointShape, token }),
+});
+
+const sourceStatus = z.object({
+  phase: z.enum([...(Object.keys(SOURCE) as [SourcePhase, ...SourcePhase[]]), "unknown"]),
+  data: z.object({ endpoint: endpointShape, token }).optional(),
+  negotiate_ms: time.optional(),
+  stop: z.object({ how: stopShape, took_ms: time, ago_ms: time }).optional(),
+  handOver: token.optional(),
+  signature: z.string().max(256).optional(),
+  error: words.errorReport.optional(),
+});
+
+const destinationStatus = z.object({
+  phase: z.enum([
+    ...(Object.keys(DESTINATION) as [DestinationPhase, ...DestinationPhase[]]),
+    "unknown",
+  ]),
+  receipt: words.signedReceipt.optional(),
+  error: words.errorReport.optional(),
+});
+
+export type PlanQuestion = z.output<typeof planQuestion>;
+export type PlanAnswer = z.output<typeof planAnswer>;
+export type Proposal = z.output<typeof proposal>;
+export type SourceStatus = z.output<typeof sourceStatus>;
+export type DestinationStatus = z.output<typeof destinationStatus>;
+
+function decoder<T>(what: string, schema: z.ZodType<T>): (from: string, body: Json) => T {
+  return (from, body) => {
+    const result = schema.safeParse(body);
+    if (result.success) return result.data;
+    const [issue] = result.error.issues;
+    const place = issue?.path.join(".") ?? "";
+    const message = `${from} sent a bad ${what}: ${place} ${issue?.message ?? ""}`;
+    throw new TesseraError("peer", "migration.message-invalid", message, { subject: from });
+  };
+}
+
+export const decodePlanQuestion = decoder("plan question", planQuestion);
+export const decodePlanAnswer = decoder("plan answer", planAnswer);
+export const decodeProposal = decoder("proposal", proposal);
+export const decodeSourceStatus = decoder("status", sourceStatus);
+export const decodeDestinationStatus = decoder("status", destinationStatus);
+
+/** A message as JSON: members that are undefined vanish. */
+export function encode(message: object): Json {
+  return JSON.parse(JSON.stringify(message)) as Json;
+}

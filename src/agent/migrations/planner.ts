@@ -1,0 +1,162 @@
+import { openFileDevice } from "#block";
+import {
+  componentsOf,
+  referenceOf,
+  TesseraError,
+  totalLength,
+  type ComponentReference,
+  type Digest,
+  type Machine,
+  type Offer,
+  type Plan,
+} from "#core";
+import { makePlan } from "#migration";
+import { rankClouds, type Candidacy } from "#placement";
+import { sampleRatio } from "./estimate.ts";
+import { decodePlanAnswer, encode, MIGRATION_VERSION, type PlanAnswer } from "./messages.ts";
+import type { MigrationTools } from "./tools.ts";
+
+const LEVEL = 9;
+const RATE_ASSUMED = 100e6;
+
+export interface Route {
+  readonly machine: Machine;
+  readonly to?: string;
+  /** Bits per second. */
+  readonly bwlimit?: number;
+}
+
+export interface Planned {
+  readonly plan: Plan;
+  /** The destination's own answer. */
+  readonly answer: PlanAnswer;
+  readonly userData: { readonly sizeBytes: number; readonly allocatedBytes: number };
+  /** Present when the agent chose the destination. */
+  readonly considered?: readonly Candidacy[];
+}
+
+/** Makes plans: measures what is here, asks the destination what it holds. */
+export class Planner {
+  readonly #tools: MigrationTools;
+  readonly #offer: () => Promise<Offer>;
+  readonly #ratios = new Map<Digest, Promise<number>>();
+
+  constructor(tools: MigrationTools, offer: () => Promise<Offer>) {
+    this.#tools = tools;
+    this.#offer = offer;
+  }
+
+  async plan(route: Route): Promise<Planned> {
+    const userData = await this.#userData(route.machine.uuid);
+    const own = await this.#offer();
+    const considered = route.to === undefined ? this.#rank(route, userData, own) : undefined;
+    const to = route.to ?? chosenOf(considered ?? [], route.machine);
+    const answer = await this.ask(to, route.machine, userData.allocatedBytes);
+    const theirs = this.#tools.transport.peers().find(({ cloud }) => cloud === to)?.offer;
+    const plan = makePlan({
+      machine: route.machine.uuid,
+      source: this.#tools.cloud,
+      destination: to,
+      mode: "cold",
+      appliance: route.machine.appliance,
+      held: answer.held,
+      ratios: await this.#ratiosOf(componentsOf(route.machine.appliance)),
+      userData: { allocatedBytes: userData.allocatedBytes, bytes: userData.bytes },
+      rate: rateOf(route.bwlimit, own, theirs),
+      pricePerGB: own.egressPricePerGB,
+      notes: answer.objections.map((objection) => `${to} would refuse: ${objection}`),
+    });
+    return { plan, answer, userData, ...(considered === undefined ? {} : { considered }) };
+  }
+
+  async ask(cloud: string, machine: Machine, userDataBytes: number): Promise<PlanAnswer> {
+    const { transport, world } = this.#tools;
+    const { uuid, name, appliance } = machine;
+    const question = { version: MIGRATION_VERSION, appliance, machine: uuid, name, userDataBytes };
+    const body = encode(question);
+    const session = world.random.uuid();
+    return decodePlanAnswer(
+      cloud,
+      await transport.request(cloud, { session, action: "plan-get", body }),
+    );
+  }
+
+  #rank(
+    { machine }: Route,
+    { allocatedBytes }: Planned["userData"],
+    { linkRate }: Offer,
+  ): Candidacy[] {
+    const { transport, world } = this.#tools;
+    const offers = transport.peers().flatMap(({ offer }) => (offer === undefined ? [] : [offer]));
+    const now_ms = world.clock.now();
+    const { appliance } = machine;
+    const link = linkRate === undefined ? {} : { linkRate };
+    return rankClouds({ appliance, allocatedBytes, now_ms, ...link }, offers);
+  }
+
+  async #userData(uuid: string): Promise<Planned["userData"] & { bytes: number }> {
+    const { world, machines } = this.#tools;
+    const path = machines.store.dataPath(uuid);
+    const device = await openFileDevice(world, path, { readOnly: true });
+    try {
+      const ranges = await device.allocated();
+      const allocatedBytes = totalLength(ranges);
+      const bytes = Math.ceil(allocatedBytes * (await sampleRatio(device, ranges, LEVEL)));
+      return { sizeBytes: device.sizeBytes, allocatedBytes, bytes };
+    } finally {
+      await device.close();
+    }
+  }
+
+  /** Sampled once for each component: its bytes never change. */
+  async #ratiosOf(components: readonly ComponentReference[]): Promise<Map<Digest, number>> {
+    const entries = components.map(async ({ id, sizeBytes }) => {
+      const known = this.#ratios.get(id) ?? this.#sample(id, sizeBytes);
+      this.#ratios.set(id, known);
+      return [id, await known] as const;
+    });
+    return new Map(await Promise.all(entries));
+  }
+
+  async #sample(id: Digest, sizeBytes: number): Promise<number> {
+    const reader = await this.#tools.store.openBlob(id);
+    try {
+      return await sampleRatio(reader, [{ offset: 0, length: sizeBytes }], LEVEL);
+    } finally {
+      await reader.close();
+    }
+  }
+}
+
+function rateOf(bwlimit: number | undefined, own: Offer, theirs: Offer | undefined): Plan["rate"] {
+  const links = [own.linkRate, theirs?.linkRate].filter((rate) => rate !== undefined);
+  const link = links.length === 0 ? undefined : Math.min(...links);
+  if (bwlimit !== undefined && bwlimit <= (link ?? Number.POSITIVE_INFINITY)) {
+    return { bitsPerSecond: bwlimit, from: "limit" };
+  }
+  if (link !== undefined) return { bitsPerSecond: link, from: "offer" };
+  return { bitsPerSecond: RATE_ASSUMED, from: "assumed" };
+}
+
+function chosenOf(considered: readonly Candidacy[], machine: Machine): string {
+  const [best] = considered;
+  if (best?.fits === true) return best.cloud;
+  const reasons = considered.map(({ cloud, reasons: why }) => `${cloud}: ${why.join("; ")}`);
+  const message =
+    considered.length === 0
+      ? "no other cloud is present in the federation"
+      : `no cloud fits machine "${machine.name}": ${reasons.join(" | ")}`;
+  throw new TesseraError("misuse", "migration.no-destination", message, {
+    subject: machine.uuid,
+    remedy: 'see "tessera cloud ls", or name a cloud with --to',
+  });
+}
+
+/** The ids of an appliance that this repository holds. */
+export async function heldOf(
+  { store }: MigrationTools,
+  components: readonly ComponentReference[],
+): Promise<Digest[]> {
+  const found = await Promise.all(components.map(({ id }) => store.find(id)));
+  return found.filter((component) => component !== undefined).map((c) => referenceOf(c).id);
+}

@@ -1,0 +1,108 @@
+import {
+  canonicalJson,
+  caseOf,
+  componentsOf,
+  TesseraError,
+  type Json,
+  type Receipt,
+  type SignedReceipt,
+} from "#core";
+import { verifySignature, type AgentKey } from "#federation";
+import type { DestinationRecord, SourceRecord } from "./record.ts";
+
+/** The bytes that both agents sign: the canonical JSON of the receipt. */
+export function receiptBytes(receipt: Receipt): Uint8Array {
+  return Buffer.from(`tessera receipt 1\n${canonicalJson(receipt as unknown as Json)}`);
+}
+
+/** What the migration did, as the destination saw it. */
+export function makeReceipt(record: DestinationRecord, cloud: string, ended_ms: number): Receipt {
+  const { took_ms, userData, appliance, componentBytes } = record;
+  if (userData === undefined) {
+    throw new TesseraError("bug", "migration.no-user-data", "a receipt needs the user data");
+  }
+  const held = new Set(record.held);
+  const components = componentsOf(appliance).map(({ id, name }) => ({
+    id,
+    name,
+    held: held.has(id),
+    bytes: componentBytes[id] ?? 0,
+  }));
+  const { digest, sizeBytes, allocatedBytes, wireBytes } = userData;
+  return {
+    migration: record.id,
+    machine: record.machine.uuid,
+    appliance: appliance.digest,
+    source: record.peer,
+    destination: cloud,
+    mode: "cold",
+    case: caseOf(components),
+    components,
+    userData: { digest, sizeBytes, allocatedBytes, bytes: wireBytes },
+    wireBytes: record.wireBytes,
+    phases_ms: {
+      negotiate: took_ms.negotiate ?? 0,
+      components: took_ms.components ?? 0,
+      compose: took_ms.compose ?? 0,
+      stop: took_ms.stop ?? 0,
+      userData: took_ms.userData ?? 0,
+      boot: took_ms.boot ?? 0,
+    },
+    downtime_ms: downtimeOf(record),
+    stop: record.stop ?? "was-stopped",
+    started_ms: record.started_ms,
+    ended_ms,
+  };
+}
+
+function downtimeOf({ off_ms, on_ms, wasRunning }: DestinationRecord): number {
+  if (!wasRunning || off_ms === undefined || on_ms === undefined) return 0;
+  return Math.max(0, on_ms - off_ms);
+}
+
+export function signReceipt(receipt: Receipt, cloud: string, key: AgentKey): SignedReceipt {
+  return { receipt, signatures: { [cloud]: key.sign(receiptBytes(receipt)) } };
+}
+
+/**
+ * Checks that a receipt is about this migration and signed by the destination, and signs it too.
+ *
+ * @throws `migration.receipt-invalid` (peer)
+ */
+export function countersign(
+  record: SourceRecord,
+  signed: SignedReceipt,
+  peerKey: string,
+  cloud: string,
+  key: AgentKey,
+): SignedReceipt {
+  const { receipt, signatures } = signed;
+  const signature = signatures[record.peer];
+  const matches =
+    receipt.migration === record.id &&
+    receipt.machine === record.machine.uuid &&
+    receipt.appliance === record.appliance.digest &&
+    receipt.source === cloud &&
+    receipt.destination === record.peer &&
+    signature !== undefined &&
+    verifySignature(peerKey, receiptBytes(receipt), signature);
+  if (!matches) {
+    const message = `${record.peer} sent a receipt that does not belong to migration ${record.id}`;
+    throw new TesseraError("peer", "migration.receipt-invalid", message, { subject: record.id });
+  }
+  return {
+    receipt,
+    signatures: { [record.peer]: signature, [cloud]: key.sign(receiptBytes(receipt)) },
+  };
+}
+
+/** True when the source's signature completes our receipt. */
+export function isCountersigned(
+  signed: SignedReceipt,
+  peerKey: string,
+  signature: string | undefined,
+): boolean {
+  return (
+    signature !== undefined && verifySignature(peerKey, receiptBytes(signed.receipt), signature)
+  );
+}

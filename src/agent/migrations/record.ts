@@ -1,0 +1,93 @@
+import * as z from "zod";
+import { words } from "#api";
+import { isDigest, type Digest } from "#core";
+import { DESTINATION, SOURCE, type DestinationPhase, type SourcePhase } from "#migration";
+
+const text = z.string().max(4096);
+const time = z.number().min(0);
+const digest = z.custom<Digest>(isDigest, "is not a sha256 digest");
+const uuid = z.uuid();
+
+const machineShape = z.object({ uuid, name: text, created_ms: time });
+
+export const endpointShape = z.object({
+  candidates: z
+    .array(z.object({ host: z.string().min(1).max(255), port: z.int().min(1).max(65535) }))
+    .min(1)
+    .max(16),
+  certificate: digest,
+});
+
+export const stopShape = z.enum(["graceful", "forced", "was-stopped"]);
+
+const common = {
+  id: uuid,
+  machine: machineShape,
+  appliance: words.appliance,
+  /** The other cloud. */
+  peer: text,
+  /** Whether the machine runs, and so must run again, at whichever side it ends. */
+  wasRunning: z.boolean(),
+  started_ms: time,
+  ended_ms: time.optional(),
+  error: words.errorReport.optional(),
+  receipt: words.signedReceipt.optional(),
+  /** The other side is known to have ended as well: nothing is left to tell it. */
+  settled: z.boolean(),
+};
+
+const sourceShape = z.object({
+  ...common,
+  role: z.literal("source"),
+  phase: z.enum(Object.keys(SOURCE) as [SourcePhase, ...SourcePhase[]]),
+  plan: words.plan,
+  composed: digest,
+  /** The hand-over token; only its digest leaves before `handed-over`. */
+  handOver: text,
+  /** Certificate that the destination shows on the data plane. */
+  peerCertificate: digest,
+  bytesPerSecondMax: z.number().positive().optional(),
+  userData: z.object({ sizeBytes: time, allocatedBytes: time }),
+  negotiate_ms: time.optional(),
+  stop: z.object({ how: stopShape, took_ms: time, off_ms: time }).optional(),
+});
+
+const destinationShape = z.object({
+  ...common,
+  role: z.literal("destination"),
+  phase: z.enum(Object.keys(DESTINATION) as [DestinationPhase, ...DestinationPhase[]]),
+  composed: digest,
+  handOverDigest: digest,
+  data: z.object({ endpoint: endpointShape, token: text }),
+  /** Lets a restarted agent go on with the data session. */
+  resumeToken: text.optional(),
+  /** Components that were held when the proposal came. */
+  held: z.array(digest),
+  componentBytes: z.record(z.string(), time),
+  userDataSizeBytes: time,
+  userData: z.object({ digest, sizeBytes: time, allocatedBytes: time, wireBytes: time }).optional(),
+  wireBytes: time,
+  took_ms: z.object({
+    negotiate: time.optional(),
+    components: time.optional(),
+    compose: time.optional(),
+    stop: time.optional(),
+    userData: time.optional(),
+    boot: time.optional(),
+  }),
+  stop: stopShape.optional(),
+  /** When the machine was off at the source, on our clock. */
+  off_ms: time.optional(),
+  on_ms: time.optional(),
+});
+
+export type SourceRecord = z.output<typeof sourceShape>;
+export type DestinationRecord = z.output<typeof destinationShape>;
+export type MigrationRecord = SourceRecord | DestinationRecord;
+
+const shape = z.discriminatedUnion("role", [sourceShape, destinationShape]);
+
+/** Decodes and validates what the journal holds. @throws zod's error */
+export function parseRecord(json: string): MigrationRecord {
+  return shape.parse(JSON.parse(json));
+}
