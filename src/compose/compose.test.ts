@@ -1,6 +1,15 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { appendFile, readFile, readdir, stat, truncate, writeFile } from "node:fs/promises";
+import {
+  appendFile,
+  mkdir,
+  readFile,
+  readdir,
+  stat,
+  truncate,
+  utimes,
+  writeFile,
+} from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import * as fc from "fast-check";
@@ -156,6 +165,27 @@ test("whatever is damaged or missing is made again", async () => {
         assert.deepEqual(await textsOf(target), expected, name);
       }
     }
+  });
+});
+
+test("what a process that died has left is removed after an hour", async () => {
+  await temporary(async (directory) => {
+    const target = join(directory, "composed");
+    await mkdir(target);
+    for (const name of ["vmlinux.new-old", "vmlinux.new-young"]) {
+      await writeFile(join(target, name), "half");
+    }
+    await utimes(join(target, "vmlinux.new-old"), 1, 1);
+    await composeIn(directory);
+    assert.deepEqual(await readdir(target), [...OUTPUTS, "vmlinux.new-young"]);
+  });
+});
+
+test("a record that is too large to be one is made again", async () => {
+  await temporary(async (directory) => {
+    const { store, appliance, directory: target, disks } = await composeIn(directory);
+    await writeFile(join(target, "composed.json"), " ".repeat(2 ** 20 + 1));
+    assert.deepEqual(await compose(realWorld(), store, appliance, target), disks);
   });
 });
 

@@ -10,7 +10,7 @@ import { glueTree } from "./glue.ts";
 import { initramfsTree, vmlinuxOf } from "./initramfs.ts";
 import { APPLETS, INIT_SCRIPT, SHUTDOWN_SCRIPT } from "./init-script.ts";
 import type { FragmentSource } from "./merge.ts";
-import { copyTo, holds, superblockUuid, writeOutput } from "./outputs.ts";
+import { copyTo, holds, removeStale, superblockUuid, writeOutput } from "./outputs.ts";
 import { composedDigest, digestOf, readRecord, writeRecord } from "./record.ts";
 import type { ComposedRecord, Layer, Output } from "./record.ts";
 import { applianceDigest } from "./resolve.ts";
@@ -130,6 +130,7 @@ async function isCurrent(
 
 async function make(job: Job): Promise<ComposedRecord> {
   await job.world.files.makeDirectory(job.directory);
+  await removeStale(job.world, job.directory);
   const layers = [...(await componentLayers(job)), await makeGlue(job)];
   const { kernel, initramfs } = await makeBootFiles(job);
   const record: ComposedRecord = {

@@ -36,7 +36,7 @@ export function describeNeed(need: UnmetConstraint["need"]): string {
 }
 
 /** Does this fault forbid the composition? Package faults do not where they are allowed. */
-export function isForbidden(unmet: UnmetConstraint, allowPackageFaults: boolean): boolean {
+function isForbidden(unmet: UnmetConstraint, allowPackageFaults: boolean): boolean {
   return unmet.level !== "package" || !allowPackageFaults;
 }
 

@@ -1,11 +1,15 @@
 /** The files that composing makes: written beside and renamed, and checked by digest. */
 import { createHash } from "node:crypto";
+import { join } from "node:path";
 import { TesseraError } from "#core";
 import type { World } from "#core";
 import type { ByteSink, ContentSource } from "#image";
 import type { Output } from "./record.ts";
 
 const CHUNK_BYTES = 2 ** 20;
+
+/** No output takes so long to write: an older file beside one is of a process that died. */
+const STALE_MS = 3_600_000;
 
 /**
  * Writes a file through a sink: beside `path`, synced, then renamed. The digest is taken of the
@@ -38,6 +42,16 @@ export async function writeOutput(
     await world.files.remove(beside);
   }
   return { digest: `sha256:${hash.digest("hex")}`, sizeBytes };
+}
+
+/** Removes what processes that died have left in the directory; others may be writing there now. */
+export async function removeStale(world: World, directory: string): Promise<void> {
+  for (const name of await world.files.list(directory)) {
+    const path = join(directory, name);
+    const status = name.includes(".new-") ? await world.files.status(path) : undefined;
+    if (status === undefined || world.clock.now() - status.modified_ms < STALE_MS) continue;
+    await world.files.remove(path);
+  }
 }
 
 /** Copies a content into a sink by pieces. */

@@ -44,7 +44,8 @@ export function composedDigest(record: ComposedRecord): Digest {
 
 /** The record in a directory; undefined where there is none or it is not one of this version. */
 export async function readRecord(world: World, path: string): Promise<ComposedRecord | undefined> {
-  if ((await world.files.status(path)) === undefined) return undefined;
+  const status = await world.files.status(path);
+  if (status?.kind !== "file" || status.sizeBytes > BYTES_MAX) return undefined;
   const bytes = await world.files.readFile(path, BYTES_MAX);
   const result = schema.safeParse(parseJson(Buffer.from(bytes).toString("utf8")));
   if (!result.success) return undefined;

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { readdir, stat } from "node:fs/promises";
+import { mkdir, readdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { realWorld } from "#system";
@@ -134,6 +134,15 @@ test("a tool that is missing leaves nothing behind", async () => {
     const made = createUserData(broken, join(directory, "data.raw"), OPTIONS);
     await assert.rejects(made, withCode("compose.user-data-failed"));
     assert.deepEqual(await readdir(directory), []);
+  });
+});
+
+test("what a call that died has left is removed by the next", async () => {
+  await temporary(async (directory) => {
+    await mkdir(join(directory, "data.raw.new-1"));
+    await writeFile(join(directory, "data.raw.new-1", "image"), "half");
+    await createUserData(realWorld(), join(directory, "data.raw"), OPTIONS);
+    assert.deepEqual(await readdir(directory), ["data.raw"]);
   });
 });
 

@@ -1,6 +1,6 @@
 /** The user data block of a new machine: a sparse raw file with ext4, made without root. */
 import { createHash } from "node:crypto";
-import { basename, dirname } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { TesseraError } from "#core";
 import type { ComposedDisks, World } from "#core";
 import type { InstanceFile } from "./contract.ts";
@@ -58,7 +58,7 @@ export function withUserData(disks: ComposedDisks, machineUuid: string): Compose
  * Makes the user data block: ext4 with overlayfs's `upper` and `work` directories, the machine's
  * name and id (`/etc/hostname`, `/etc/hosts`, `/etc/machine-id`) and the instance files in
  * `upper`. Written beside and renamed: the path never names a half-made block. An existing file
- * at `path` is replaced. Needs `mke2fs` and `debugfs` (e2fsprogs 1.47 or newer), no root.
+ * at `path` is replaced; one caller at a time may make a path. Needs `mke2fs` and `debugfs` (e2fsprogs 1.47 or newer), no root.
  *
  * @throws `compose.uuid-invalid`, `compose.hostname-invalid`, `compose.data-size-invalid`,
  *   `compose.instance-path-invalid` (misuse), `compose.user-data-failed` (environment)
@@ -73,6 +73,7 @@ export async function createUserData(
   const staging = `${path}.new-${world.random.uuid()}`;
   const image = `${staging}/image`;
   await world.files.makeDirectory(dirname(path));
+  await removeLeftovers(world, path);
   await world.files.makeDirectory(staging, 0o700);
   try {
     await makeFileSystem(world, staging, options);
@@ -81,6 +82,15 @@ export async function createUserData(
     await world.files.rename(image, path);
   } finally {
     await world.files.removeTree(staging);
+  }
+}
+
+/** What an earlier call for this path left when its process died. */
+async function removeLeftovers(world: World, path: string): Promise<void> {
+  const directory = dirname(path);
+  const names = await world.files.list(directory);
+  for (const name of names.filter((item) => item.startsWith(`${basename(path)}.new-`))) {
+    await world.files.removeTree(join(directory, name));
   }
 }
 
