@@ -182,7 +182,7 @@ export const migrationSummary = z.object({
   ended_ms: milliseconds.exactOptional(),
 });
 
-export const journalEntry = z.object({
+const journalEntry = z.object({
   seq: count,
   at_ms: milliseconds,
   state: text,

@@ -3,12 +3,12 @@ import { join, resolve } from "node:path";
 import { statSync } from "node:fs";
 import type { Surroundings } from "./surroundings.ts";
 
-export const SOCKET_NAME = "agent.sock";
+const SOCKET_NAME = "agent.sock";
 
 type Place = Pick<Surroundings, "environment" | "directory" | "home" | "isRoot">;
 
 /** State directory of an agent whose user named none. */
-export function defaultStateDirectory({ environment, home, isRoot }: Place): string {
+function defaultStateDirectory({ environment, home, isRoot }: Place): string {
   if (isRoot) return "/var/lib/tessera";
   return join(environment["XDG_STATE_HOME"] || join(home, ".local", "state"), "tessera");
 }

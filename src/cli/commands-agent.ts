@@ -7,6 +7,9 @@ import { renderAgent, renderPeers } from "./render-lists.ts";
 import { act, exampleText, leaf, type Bench } from "./session.ts";
 import { readJson } from "./texts.ts";
 
+/** How the file of a card says what it is, with its version. */
+const CARD_FORMAT = "tessera-card/1";
+
 export function addAgentCommands(root: Command, bench: Bench): void {
   const agent = root.command("agent").description("the migration agent of this cloud");
   addPrograms(agent, bench);
@@ -45,8 +48,18 @@ function addPrograms(agent: Command, bench: Bench): void {
     agent
       .command("init <directory>")
       .description("make a new cloud: its keys, certificates and configuration")
-      .option("--name <name>", "the cloud's name in the federation")
-      .option("--domain <domain>", "its XMPP domain"),
+      .option("--name <name>", "the cloud's name in the federation (needed)")
+      .option("--domain <domain>", "its XMPP domain (needed)")
+      .option("--region <region>", "where it is, for service levels")
+      .option("--room <jid>", "the federation's room; by default this cloud hosts it")
+      .option("--host <address>", "address to listen on; by default all")
+      .option("--advertise <host>", "what other clouds are told; by default the domain")
+      .option("--client-port <port>", "of its XMPP server, for its own agent")
+      .option("--server-port <port>", "of its XMPP server, for other clouds' servers")
+      .option("--data-port <port>", "of the data plane")
+      .option("--cpus <count>", "how many processors it gives to machines")
+      .option("--memory <size>", "how much memory it gives to machines, for instance 8G")
+      .option("--link <rate>", "its uplink, for instance 100Mbit/s"),
     ["tessera agent init /var/lib/tessera --name messina --domain messina.example.org"],
   );
   forward(agent.command("run <directory>").description("run the agent until it is told to stop"), [
@@ -65,7 +78,9 @@ function addCard(agent: Command, bench: Bench): void {
   act<{ dir?: string }>(bench, card, async (session, _, { dir }) => {
     if (dir !== undefined) return bench.surroundings.runAgent(["card", place(bench, dir)]);
     const info = await session.call("agent.info", {});
-    session.print(info.card, (value) => `${JSON.stringify(value, null, 2)}\n`);
+    session.print({ format: CARD_FORMAT, ...info.card }, (value) => {
+      return `${JSON.stringify(value, null, 2)}\n`;
+    });
     return 0;
   });
   const trust = leaf(agent, "trust <card>", {
@@ -88,12 +103,22 @@ function place(bench: Bench, path: string): string {
   return resolve(bench.surroundings.directory, path);
 }
 
-function readCard(card: unknown, path: string): Input<"peer.add"> {
+function readCard(file: unknown, path: string): Input<"peer.add"> {
+  const { format, ...card } = membersOf(file) as { format?: unknown };
+  if (format !== CARD_FORMAT) throw invalidCard(path, `this is no card (${CARD_FORMAT})`);
   const parsed = OPERATIONS["peer.add"].input.safeParse({ card });
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
   const where = issue?.path.slice(1).map(String).join(".") || "the card";
-  throw new TesseraError("misuse", "cli.card-invalid", `${where}: ${issue?.message}`, {
+  throw invalidCard(path, `${where}: ${issue?.message}`);
+}
+
+function membersOf(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null ? { ...value } : {};
+}
+
+function invalidCard(path: string, message: string): TesseraError {
+  return new TesseraError("misuse", "cli.card-invalid", message, {
     subject: path,
     remedy: "ask the other cloud for the output of `tessera agent card`",
   });

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import type { Handlers } from "#api";
 import { TesseraError } from "#core";
+import { encodeCard } from "#federation";
 import { refusal, run, runWith, withAgent, type RunOptions } from "./fixture.suite.ts";
 import * as sample from "./samples.suite.ts";
 
@@ -55,10 +56,10 @@ const description = JSON.stringify(sample.NGINX.description);
 const CASES: readonly Case[] = [
   { argv: ["agent", "info"], asks: ["agent.info", {}], says: /^cloud +messina\n/ },
   { argv: ["agent", "stop"], asks: ["agent.shutdown", {}], says: /machines run on/ },
-  { argv: ["agent", "card"], asks: ["agent.info", {}], says: /^\{\n {2}"cloud": "messina",\n/ },
+  { argv: ["agent", "card"], asks: ["agent.info", {}], says: encodeCard(sample.INFO.card) },
   {
     argv: ["agent", "trust", "card.json"],
-    files: { "card.json": JSON.stringify(sample.CARD) },
+    files: { "card.json": encodeCard(sample.CARD) },
     asks: ["peer.add", { card: sample.CARD }],
     says: "trusting inquadro (fp)\n",
   },
@@ -371,7 +372,8 @@ test("a group without a command prints its help and is wrong usage", async () =>
 test("files that are missing or wrong are told", async () => {
   await withAgent(HANDLERS, async (agent) => {
     await writeFile(join(agent.directory, "bad.json"), "{");
-    await writeFile(join(agent.directory, "card.json"), '{"cloud":"x"}');
+    await writeFile(join(agent.directory, "card.json"), '{"format":"tessera-card/1","cloud":"x"}');
+    await writeFile(join(agent.directory, "other.json"), '{"format":"tessera-card/2"}');
     await writeFile(join(agent.directory, "latin1.yaml"), Buffer.from([0xe9]));
     await mkdir(join(agent.directory, "folder"));
     const cases: [string[], number, RegExp][] = [
@@ -380,6 +382,7 @@ test("files that are missing or wrong are told", async () => {
       [["appliance", "add", "folder"], 2, /cli\.file-unreadable/],
       [["agent", "trust", "bad.json"], 2, /cli\.json-invalid/],
       [["agent", "trust", "card.json"], 2, /cli\.card-invalid: domain: /],
+      [["agent", "trust", "other.json"], 2, /cli\.card-invalid: this is no card/],
       [
         ["component", "add", "--image", "x", "--description", "card.json"],
         2,

@@ -5,7 +5,7 @@ import type { ErrorReport } from "#core";
 export const EXIT_OK = 0;
 export const EXIT_USAGE = 2;
 /** 128 and the number of SIGINT, as shells do. */
-export const EXIT_INTERRUPTED = 130;
+const EXIT_INTERRUPTED = 130;
 
 const BY_CLASS: Readonly<Record<ErrorClass, number>> = {
   bug: 1,

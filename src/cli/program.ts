@@ -66,7 +66,7 @@ function usageReport({ message }: CommanderError): ErrorReport {
   );
 }
 
-export function makeProgram(bench: Bench, version: string): Command {
+function makeProgram(bench: Bench, version: string): Command {
   const { output, errorOutput } = bench.surroundings;
   const program = new Command("tessera")
     .description(

@@ -17,12 +17,12 @@ export interface Session {
   progress<T>(render: (event: T, columns: number) => readonly string[]): ProgressView<T>;
 }
 
-export interface CommonOptions {
+interface CommonOptions {
   readonly json?: boolean;
   readonly agent?: string;
 }
 
-export function openSession(surroundings: Surroundings, options: CommonOptions): Session {
+function openSession(surroundings: Surroundings, options: CommonOptions): Session {
   const { output, errorOutput, interrupted } = surroundings;
   const client = connectAgent(agentSocket(options.agent, surroundings));
   const json = options.json === true;
@@ -46,7 +46,7 @@ export function openSession(surroundings: Surroundings, options: CommonOptions):
 }
 
 /** Words, in order; a variadic argument gives its words one after the other. */
-export type Words = readonly (string | undefined)[];
+type Words = readonly (string | undefined)[];
 
 export type Act<O> = (session: Session, words: Words, options: O) => Promise<number | void>;
 
