@@ -19,6 +19,8 @@ export interface TestCloud {
   readonly server: EmbeddedServer;
   readonly key: AgentKey;
   readonly card: PeerCard;
+  /** Where its certificates and their keys are. */
+  readonly pki: string;
   /** Changed by tests; the transport sees it at once, the server after `admit`. */
   peers: PeerCard[];
   transport(options?: { key?: AgentKey }): XmppTransport;
@@ -91,6 +93,7 @@ async function startCloud(
     server,
     key,
     card: { ...card, xmppAddress },
+    pki: join(directory, "pki"),
     peers: [],
     transport: (options = {}) =>
       createXmppTransport(world, {

@@ -158,12 +158,18 @@ class InProcessCarrier implements Carrier {
         return [decided.sealed];
       case "delay":
         return delayed(world.clock, decided.delay_ms, passage.sealed);
+      default:
+        return unknownFate(decided);
     }
   }
 
   #others(): InProcessCarrier[] {
     return [...this.#settings.hub.values()].filter((other) => other !== this);
   }
+}
+
+function unknownFate(fate: never): never {
+  throw new TesseraError("bug", "federation.fate-unknown", JSON.stringify(fate));
 }
 
 async function delayed(clock: Clock, delay_ms: number, sealed: Sealed): Promise<Sealed[]> {

@@ -1,8 +1,6 @@
 /** What the owner of the federation's room does (XEP-0045, section 10): settings and members. */
 import { childOf, childrenOf, NS, xml, type XmlElement, type XmppClient } from "#xmpp";
 
-const MEMBERS_AT_ONCE = 200;
-
 const SETTINGS: Readonly<Record<string, string>> = {
   "muc#roomconfig_persistentroom": "1",
   "muc#roomconfig_membersonly": "1",
@@ -14,10 +12,12 @@ const SETTINGS: Readonly<Record<string, string>> = {
   "muc#roomconfig_historylength": "0",
 };
 
+function field(name: string, value: string): XmlElement {
+  return xml(NS.data, "field", { var: name }, xml(NS.data, "value", {}, value));
+}
+
 /** Configures the room; it opens a new one, and repeating it changes nothing. */
 export async function configureRoom(client: XmppClient, room: string): Promise<void> {
-  const field = (name: string, value: string): XmlElement =>
-    xml(NS.data, "field", { var: name }, xml(NS.data, "value", {}, value));
   const fields = Object.entries(SETTINGS).map(([name, value]) => field(name, value));
   const form = xml(NS.data, "x", { type: "submit" }, field("FORM_TYPE", NS.mucConfig), ...fields);
   await client.ask({ to: room, type: "set", payload: xml(NS.mucOwner, "query", {}, form) });
@@ -44,11 +44,9 @@ export async function setMembers(
     ...wanted.filter((jid) => !present.has(jid)).map((jid) => ({ jid, affiliation: "member" })),
     ...[...present].filter((jid) => !keep.has(jid)).map((jid) => ({ jid, affiliation: "none" })),
   ];
-  for (let index = 0; index < changes.length; index += MEMBERS_AT_ONCE) {
-    const items = changes
-      .slice(index, index + MEMBERS_AT_ONCE)
-      .map((change) => xml(NS.mucAdmin, "item", change));
-    const payload = xml(NS.mucAdmin, "query", {}, ...items);
+  // One at a time: Prosody 0.12 reads only the first item of a list.
+  for (const change of changes) {
+    const payload = xml(NS.mucAdmin, "query", {}, xml(NS.mucAdmin, "item", change));
     await client.ask({ to: room, type: "set", payload });
   }
 }

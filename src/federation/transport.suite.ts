@@ -17,6 +17,8 @@ const message = (body: Json, action: AgentMessage["action"] = "session-info"): A
   body,
 });
 
+const tooLarge = (error: unknown): boolean => hasCode(error, "federation.too-large");
+
 const echo: MessageHandler = async (from, { session, action, body }) => ({
   from,
   session,
@@ -134,7 +136,6 @@ export function transportSuite(name: string, open: () => Promise<TransportPair>)
 
     it("refuses to send what is too large, and says so when an answer is", async () => {
       const large = "x".repeat(210_000);
-      const tooLarge = (error: unknown): boolean => hasCode(error, "federation.too-large");
       await assert.rejects(alpha.request("beta", message(large)), tooLarge);
       answer = async () => large;
       await assert.rejects(alpha.request("beta", message(null)), (error) => {

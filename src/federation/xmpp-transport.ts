@@ -51,6 +51,8 @@ const TIMING: Timing = {
 };
 
 export interface XmppTransport extends FederationTransport {
+  /** Our full address: the account's, with a resource once logged in. */
+  address(): string;
   /** To be called after the list of peers has changed: admits the new ones to a room of ours. */
   refreshPeers(): Promise<void>;
 }
@@ -66,7 +68,10 @@ export function createXmppTransport(world: World, settings: XmppTransportSetting
     peers().find(({ jid }) => jid === bareOf(address));
   const { refresh_ms } = timing;
   const transport = new AgentTransport(world, { cloud, key, carrier, cardOf, refresh_ms });
-  return Object.assign(transport, { refreshPeers: () => carrier.refreshMembers() });
+  return Object.assign(transport, {
+    address: () => carrier.address(),
+    refreshPeers: () => carrier.refreshMembers(),
+  });
 }
 
 class XmppCarrier implements Carrier {

@@ -49,28 +49,29 @@ export async function createCertificates(
     await issue(world, certificatePath, keyPath, args);
   }
   const ca = Buffer.from(await world.files.readFile(caPath, PEM_BYTES_MAX)).toString("utf8");
+  await requireConstrainedCa(world, ca, domain);
   return { domain, ca, certificatePath, keyPath };
 }
 
 function caArguments(domain: string): string[] {
   return [
-    ...["-days", String(CA_DAYS), "-subj", `/CN=Tessera CA of ${domain.slice(0, 40)}`],
-    ...["-addext", "basicConstraints=critical,CA:TRUE,pathlen:0"],
-    ...["-addext", "keyUsage=critical,keyCertSign,cRLSign"],
-    ...["-addext", `nameConstraints=critical,permitted;DNS:${domain}`],
-  ];
+    ["-days", String(CA_DAYS), "-subj", `/CN=Tessera CA of ${domain.slice(0, 40)}`],
+    ["-addext", "basicConstraints=critical,CA:TRUE,pathlen:0"],
+    ["-addext", "keyUsage=critical,keyCertSign,cRLSign"],
+    ["-addext", `nameConstraints=critical,permitted;DNS:${domain}`],
+  ].flat();
 }
 
 function serverArguments(domain: string, caPath: string, caKeyPath: string): string[] {
   const names = [domain, roomsDomainOf(domain)].map((name) => `DNS:${name}`).join(",");
   return [
-    ...["-CA", caPath, "-CAkey", caKeyPath, "-days", String(SERVER_DAYS)],
-    ...["-subj", "/CN=Tessera XMPP server"],
-    ...["-addext", "basicConstraints=critical,CA:FALSE"],
-    ...["-addext", "keyUsage=critical,digitalSignature"],
-    ...["-addext", "extendedKeyUsage=serverAuth,clientAuth"],
-    ...["-addext", `subjectAltName=${names}`],
-  ];
+    ["-CA", caPath, "-CAkey", caKeyPath, "-days", String(SERVER_DAYS)],
+    ["-subj", "/CN=Tessera XMPP server"],
+    ["-addext", "basicConstraints=critical,CA:FALSE"],
+    ["-addext", "keyUsage=critical,digitalSignature"],
+    ["-addext", "extendedKeyUsage=serverAuth,clientAuth"],
+    ["-addext", `subjectAltName=${names}`],
+  ].flat();
 }
 
 /** The certificate is put in place last: while it is missing, the pair is made anew. */

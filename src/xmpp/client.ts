@@ -191,6 +191,7 @@ export class XmppClient {
       domain: domainOf(account.jid),
       resource: this.#resource,
       limits: STREAM_LIMITS,
+      onDropped: () => this.#world.log.log("warn", "a stanza above the limits was dropped"),
       negotiation_ms,
       ...(ca === undefined ? {} : { ca }),
     });

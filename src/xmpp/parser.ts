@@ -3,19 +3,33 @@ import { TesseraError } from "#core";
 import type { XmlElement, XmlNode } from "./element.ts";
 import { NS } from "./namespaces.ts";
 
+/**
+ * Up to `…Max`, a stanza is delivered; above, it is read to its end and dropped, as a peer may have
+ * sent it through an honest server; above `…Fatal`, the stream ends, as reading on costs too much.
+ */
 export interface StreamLimits {
-  /** Largest stanza in UTF-16 code units, markup included. */
+  /** Length of a stanza in UTF-16 code units, markup included. */
   readonly stanzaLengthMax: number;
-  /** Deepest nesting below the stream element. */
+  readonly stanzaLengthFatal: number;
+  /** Nesting below the stream element. */
   readonly depthMax: number;
+  readonly depthFatal: number;
 }
 
-export const STREAM_LIMITS: StreamLimits = { stanzaLengthMax: 512 * 1024, depthMax: 64 };
+export const STREAM_LIMITS: StreamLimits = {
+  stanzaLengthMax: 512 * 1024,
+  // A server may write one character as six when it escapes.
+  stanzaLengthFatal: 4 * 1024 * 1024,
+  depthMax: 64,
+  depthFatal: 1024,
+};
 
 export interface StreamEvents {
   onOpen(attributes: Readonly<Record<string, string>>): void;
   /** A complete child of the stream element. */
   onStanza(element: XmlElement): void;
+  /** A stanza was above a limit. */
+  onDropped(): void;
   onEnd(): void;
 }
 
@@ -30,10 +44,16 @@ function broken(code: string, message: string, cause?: unknown): TesseraError {
   return new TesseraError("peer", code, message, { cause });
 }
 
+function refusing(what: string): () => never {
+  return () => {
+    throw broken("xmpp.xml-restricted", `the stream holds a ${what}`);
+  };
+}
+
 function attributesOf(tag: SaxesTagNS): Record<string, string> {
   const attributes: Record<string, string> = {};
   for (const { name, prefix, value } of Object.values(tag.attributes)) {
-    if (name === "__proto__") continue;
+    if (name === "__proto__" || name === "xmlns") continue;
     if (prefix === "" || name === "xml:lang") attributes[name] = value;
   }
   return attributes;
@@ -51,17 +71,16 @@ export class StreamParser {
   readonly #saxes = new SaxesParser({ xmlns: true });
   readonly #stack: OpenElement[] = [];
   #opened = false;
+  #depth = 0;
+  #dropping = false;
   #stanzaStart = 0;
 
   constructor(events: StreamEvents, limits: StreamLimits = STREAM_LIMITS) {
     this.#events = events;
     this.#limits = limits;
-    const refuse = (what: string) => () => {
-      throw broken("xmpp.xml-restricted", `the stream holds a ${what}`);
-    };
-    this.#saxes.on("doctype", refuse("document type declaration"));
-    this.#saxes.on("comment", refuse("comment"));
-    this.#saxes.on("processinginstruction", refuse("processing instruction"));
+    this.#saxes.on("doctype", refusing("document type declaration"));
+    this.#saxes.on("comment", refusing("comment"));
+    this.#saxes.on("processinginstruction", refusing("processing instruction"));
     this.#saxes.on("error", (cause) => {
       throw broken("xmpp.xml-invalid", "the stream is not well-formed XML", cause);
     });
@@ -85,10 +104,23 @@ export class StreamParser {
     }
   }
 
+  /** Length of the stanza that is being read. */
+  #length(): number {
+    return this.#saxes.position - this.#stanzaStart;
+  }
+
   #checkLength(): void {
-    if (this.#saxes.position - this.#stanzaStart <= this.#limits.stanzaLengthMax) return;
-    const { stanzaLengthMax } = this.#limits;
-    throw broken("xmpp.stanza-too-large", `a stanza is longer than ${stanzaLengthMax}`);
+    const { stanzaLengthFatal, stanzaLengthMax } = this.#limits;
+    if (this.#length() > stanzaLengthFatal) {
+      throw broken("xmpp.stanza-too-large", `a stanza is longer than ${stanzaLengthFatal}`);
+    }
+    if (this.#length() > stanzaLengthMax) this.#drop();
+  }
+
+  /** Forgets the stanza that is being read, and keeps only count of its depth. */
+  #drop(): void {
+    this.#dropping = true;
+    for (const element of this.#stack) element.children.length = 0;
   }
 
   #open(tag: SaxesTagNS): void {
@@ -97,9 +129,13 @@ export class StreamParser {
       this.#openStream(tag, attributes);
       return;
     }
-    if (this.#stack.length >= this.#limits.depthMax) {
-      throw broken("xmpp.too-deep", `a stanza nests deeper than ${this.#limits.depthMax}`);
+    const { depthMax, depthFatal } = this.#limits;
+    this.#depth += 1;
+    if (this.#depth > depthFatal) {
+      throw broken("xmpp.too-deep", `a stanza nests deeper than ${depthFatal}`);
     }
+    if (this.#depth > depthMax) this.#drop();
+    if (this.#dropping) return;
     this.#stack.push({ name: tag.local, namespace: tag.uri, attributes, children: [] });
   }
 
@@ -113,25 +149,34 @@ export class StreamParser {
   }
 
   #close(): void {
-    const element = this.#stack.pop();
-    if (element === undefined) {
+    if (this.#depth === 0) {
       this.#events.onEnd();
       return;
     }
-    const parent = this.#stack.at(-1);
-    if (parent !== undefined) {
-      parent.children.push(element);
+    this.#depth -= 1;
+    if (this.#depth === 0) {
+      this.#finish();
       return;
     }
+    if (this.#dropping) return;
+    const element = this.#stack.pop();
+    if (element !== undefined) this.#stack.at(-1)?.children.push(element);
+  }
+
+  #finish(): void {
     this.#checkLength();
+    const element = this.#stack.pop();
+    const dropped = this.#dropping;
+    this.#stack.length = 0;
+    this.#dropping = false;
     this.#stanzaStart = this.#saxes.position;
-    this.#events.onStanza(element);
+    if (dropped || element === undefined) this.#events.onDropped();
+    else this.#events.onStanza(element);
   }
 
   #text(text: string): void {
-    const parent = this.#stack.at(-1);
-    if (parent !== undefined) {
-      parent.children.push(text);
+    if (this.#depth > 0) {
+      if (!this.#dropping) this.#stack.at(-1)?.children.push(text);
       return;
     }
     if (text.trim() !== "") throw broken("xmpp.xml-invalid", "text between stanzas");

@@ -16,6 +16,8 @@ export interface StreamSettings {
   /** PEM of the only authorities that are trusted; absent trusts those of the system. */
   readonly ca?: string;
   readonly limits: StreamLimits;
+  /** A stanza above a limit was dropped. */
+  readonly onDropped: () => void;
 }
 
 /** Bytes that may wait for a server that does not read before the stream is given up. */
@@ -167,6 +169,7 @@ export class XmlStream {
       {
         onOpen: () => {},
         onStanza: (element) => this.#take(element),
+        onDropped: this.#settings.onDropped,
         onEnd: () => this.fail(offline(this.#settings.domain)),
       },
       this.#settings.limits,

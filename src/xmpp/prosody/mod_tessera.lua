@@ -3,7 +3,8 @@
 --   * which domains may be spoken with, in both directions;
 --   * where their servers are reached, without DNS;
 --   * that a certificate names its domain as a dNSName. Prosody alone also accepts xmppAddr and
---     SRVName, which the name constraints of a peer's authority do not cover.
+--     SRVName, which the name constraints of a peer's authority do not cover;
+--   * that no stanza nests deeper than the agent reads: Prosody would relay it.
 -- It also sets the password of the agent's account, and tells by "status.json" what it has applied.
 module:set_global();
 
@@ -15,8 +16,10 @@ local usermanager = require "core.usermanager";
 local portmanager = require "core.portmanager";
 local service_resolver = require "net.resolvers.service";
 local basic_resolver = require "net.resolvers.basic";
+local filters = require "util.filters";
 
 local SUBJECT_ALT_NAME = "2.5.29.17";
+local DEPTH_MAX = 64;
 local directory = module:get_option_string("tessera_directory");
 local expected_ports = module:get_option("tessera_ports", {});
 
@@ -117,6 +120,31 @@ function module.add_host(module)
 		return true;
 	end, 100);
 end
+
+-- Depth, level by level, without recursion.
+local function too_deep(stanza)
+	local level, depth = { stanza }, 0;
+	while level[1] do
+		depth = depth + 1;
+		if depth > DEPTH_MAX then return true; end
+		local below = {};
+		for _, element in ipairs(level) do
+			for _, child in ipairs(element.tags) do below[#below + 1] = child; end
+		end
+		level = below;
+	end
+	return false;
+end
+
+local function drop_deep(stanza, session)
+	if not too_deep(stanza) then return stanza; end
+	session.log("warn", "Dropped: a stanza nests deeper than %d", DEPTH_MAX);
+	return nil;
+end
+
+filters.add_filter_hook(function (session)
+	filters.add_filter(session, "stanzas/in", drop_deep);
+end);
 
 local function close_removed()
 	for session in pairs(prosody.incoming_s2s) do
