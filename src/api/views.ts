@@ -18,7 +18,8 @@ import { bytes, count, digest, list, milliseconds, name, port, rate, text } from
 
 /** Equal to the federation room's PeerCard: what a cloud hands out so that others trust it. */
 export const peerCard = z.object({
-  cloud: name,
+  /** It names a file of the allow-list, so it is held to the form of a label. */
+  cloud: z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/),
   domain: name,
   jid: name,
   agentKey: z.string().min(1).max(4096),
