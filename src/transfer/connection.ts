@@ -6,7 +6,7 @@ import { FrameDecoder, encodeFrame, encodeHeader, type Frame } from "./frame.ts"
 import { startKeepalive } from "./keepalive.ts";
 import { unlimited, type RateLimiter } from "./limiter.ts";
 import { decodeError, encodeError } from "./messages.ts";
-import { TYPE, type FrameType, type Timing } from "./protocol.ts";
+import { CONTROL_BYTES_MAX, TYPE, type FrameType, type Timing } from "./protocol.ts";
 import { SocketWriter } from "./writer.ts";
 
 const LINGER_ms = 2_000;
@@ -46,7 +46,7 @@ export class Connection {
     this.#raw = sockets.raw;
     this.#writer = new SocketWriter(clock, sockets.tls, this.#ended.signal);
     this.#heard_ms = clock.monotonic();
-    this.#decoder = new FrameDecoder();
+    this.#decoder = new FrameDecoder((header) => this.#admit(header.length));
     this.#stopKeepalive = startKeepalive(clock, timing, {
       heard_ms: () => this.#heard_ms,
       sent_ms: () => this.#writer.sent_ms,
@@ -154,6 +154,13 @@ export class Connection {
     }
   }
 
+  /** Before the handshake is complete nothing long is allocated. */
+  #admit(length: number): void {
+    if (this.#handler === undefined && length > CONTROL_BYTES_MAX) {
+      throw violation("a long frame before the handshake is complete");
+    }
+  }
+
   #dispatch(frame: Frame): void {
     if (frame.type === TYPE.PONG) return;
     if (frame.type === TYPE.PING) this.send(TYPE.PONG, 0, frame.payload);
@@ -163,8 +170,8 @@ export class Connection {
   }
 
   #enqueue(frame: Frame): void {
-    if (this.#waiting.length >= WAITING_FRAMES_MAX || frame.length > 4096) {
-      throw violation("frames before the handshake is complete");
+    if (this.#waiting.length >= WAITING_FRAMES_MAX) {
+      throw violation("too many frames before the handshake is complete");
     }
     this.#waiting.push(frame);
     this.#wake();

@@ -1,15 +1,23 @@
-/** What the tests of this room share: a store in a directory, identities, a session over TLS. */
+/** What the tests of this room share: two clouds, a session over TLS, a link that misbehaves. */
 import { createHash, randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { TesseraError, type BlobReference, type Digest, type World } from "#core";
 import { createMemoryDevice, type BlockDevice } from "#block";
-import type { BlobReader, Ingest } from "#repository";
+import { openRepository, type BlobReader, type ComponentStore } from "#repository";
 import { realWorld } from "#system";
-import type { DataSource } from "./contract.ts";
+import { startRelay, type Relay } from "../../test/support/relay.ts";
+import type { DataReceiver, DataSource } from "./contract.ts";
 import type { ResumeStore } from "./handshake.ts";
 import { loadOrCreateDataIdentity, type DataIdentity } from "./identity.ts";
+import { connectReceiver, type ReceiverOptions } from "./receiver.ts";
+import { startDataServer, type DataServer, type DataServerOptions } from "./server.ts";
+import type { SessionOffer } from "./session.ts";
+import { newToken } from "./tokens.ts";
+
+export const MIB = 2 ** 20;
+export const BLOCK = 65_536;
 
 export function digestOf(bytes: Uint8Array): Digest {
   return `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
@@ -19,19 +27,13 @@ export function referenceTo(bytes: Uint8Array): BlobReference {
   return { digest: digestOf(bytes), sizeBytes: bytes.length };
 }
 
-/** Half random, half text, with a stretch of zeroes: every kind of frame occurs. */
+/** Random bytes, zeroes, and text, a third each: every kind of frame occurs. */
 export function sampleBytes(sizeBytes: number): Buffer {
   const bytes = randomBytes(sizeBytes);
   const third = Math.floor(sizeBytes / 3);
   bytes.fill(0, third, 2 * third);
   bytes.fill("all work and no play makes a dull boy. ", 2 * third);
   return bytes;
-}
-
-/** A directory of its own, removed by `dispose`. */
-export async function temporaryDirectory() {
-  const path = await mkdtemp(join(tmpdir(), "tessera-transfer-"));
-  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
 }
 
 export function readerOf(bytes: Uint8Array): BlobReader {
@@ -54,27 +56,27 @@ export function sourceOf(blobs: readonly Uint8Array[], userData?: BlockDevice): 
       return Promise.reject(new TesseraError("peer", "transfer.not-offered", "no such blob"));
     },
     openUserData: () => {
-      if (userData !== undefined) return Promise.resolve({ ...userData, close: async () => {} });
+      if (userData !== undefined) {
+        return Promise.resolve({ ...userData, close: () => Promise.resolve() });
+      }
       return Promise.reject(new TesseraError("peer", "transfer.not-ready", "still running"));
     },
   };
 }
 
-/** A token or token state in memory; it outlives the objects that use it. */
-export function memoryResume(): ResumeStore & { text: string | undefined } {
+/** A text that outlives the objects that use it, as the agent's journal does. */
+export function memoryResume(): ResumeStore {
+  let kept: string | undefined;
   return {
-    text: undefined,
-    load() {
-      return Promise.resolve(this.text);
-    },
-    save(text) {
-      this.text = text;
+    load: () => Promise.resolve(kept),
+    save: (text) => {
+      kept = text;
       return Promise.resolve();
     },
   };
 }
 
-/** Writes `blocks` at their indices into a device in memory. */
+/** A device in memory with `bytes` at their offsets. */
 export async function deviceWith(
   sizeBytes: number,
   writes: readonly { readonly offset: number; readonly bytes: Uint8Array }[],
@@ -84,73 +86,128 @@ export async function deviceWith(
   return device;
 }
 
-/**
- * The part of a store that a receiver needs, in memory: only what was checkpointed survives
- * `crash`, as on a disk.
- */
-export class MemoryStore {
-  readonly blobs = new Map<Digest, Buffer>();
-  readonly #partial = new Map<Digest, Buffer>();
-  appendedBytes = 0;
-
-  partialBytes(digest: Digest): number {
-    return this.#partial.get(digest)?.length ?? 0;
-  }
-
-  ingest(blob: BlobReference): Promise<Ingest | undefined> {
-    if (this.blobs.has(blob.digest)) return Promise.resolve(undefined);
-    const chunks = [this.#partial.get(blob.digest) ?? Buffer.alloc(0)];
-    const partial = this.#partial;
-    const { blobs } = this;
-    const store = this;
-    return Promise.resolve({
-      blob,
-      writtenBytes: chunks[0]?.length ?? 0,
-      append: (bytes) => {
-        chunks.push(Buffer.from(bytes));
-        store.appendedBytes += bytes.length;
-        return Promise.resolve();
-      },
-      checkpoint: () => {
-        partial.set(blob.digest, Buffer.concat(chunks));
-        return Promise.resolve();
-      },
-      commit: () => {
-        const whole = Buffer.concat(chunks);
-        partial.delete(blob.digest);
-        if (digestOf(whole) !== blob.digest) {
-          const message = "the digest is another";
-          const error = new TesseraError("corrupt", "repository.digest-mismatch", message);
-          return Promise.reject(error);
-        }
-        blobs.set(blob.digest, whole);
-        return Promise.resolve();
-      },
-      release: () => Promise.resolve(),
-      abort: () => {
-        partial.delete(blob.digest);
-        return Promise.resolve();
-      },
-    });
-  }
+/** A directory of its own, removed when it goes out of scope. */
+export async function temporaryDirectory() {
+  const path = await mkdtemp(join(tmpdir(), "tessera-transfer-"));
+  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
 }
 
-export interface TwoClouds {
-  readonly world: World;
+/** Two clouds, a stranger, and everything that was started between them; all of it disposable. */
+export class Clouds {
+  readonly world: World = realWorld();
   readonly directory: string;
   readonly sender: DataIdentity;
   readonly receiver: DataIdentity;
   readonly stranger: DataIdentity;
+  readonly store: ComponentStore;
+  readonly token: string;
+  readonly #closing: (() => Promise<unknown>)[] = [];
+
+  private constructor(
+    directory: string,
+    identities: readonly [DataIdentity, DataIdentity, DataIdentity],
+    store: ComponentStore,
+  ) {
+    this.directory = directory;
+    [this.sender, this.receiver, this.stranger] = identities;
+    this.store = store;
+    this.token = newToken(this.world.random);
+  }
+
+  static async start(): Promise<Clouds> {
+    const temporary = await temporaryDirectory();
+    const world = realWorld();
+    const identity = (name: string) => loadOrCreateDataIdentity(world, join(temporary.path, name));
+    const identities = await Promise.all([
+      identity("sender"),
+      identity("receiver"),
+      identity("stranger"),
+    ]);
+    const store = await openRepository(world, join(temporary.path, "repository"));
+    const clouds = new Clouds(temporary.path, identities, store);
+    clouds.#closing.push(() => temporary[Symbol.asyncDispose]());
+    return clouds;
+  }
+
+  path(name: string): string {
+    return join(this.directory, name);
+  }
+
+  onDispose(close: () => Promise<unknown>): void {
+    this.#closing.push(close);
+  }
+
+  async server(options: Partial<DataServerOptions> = {}): Promise<DataServer> {
+    const server = await startDataServer(this.world, {
+      identity: this.sender,
+      host: "127.0.0.1",
+      port: 0,
+      ...options,
+    });
+    this.onDispose(() => server.close());
+    return server;
+  }
+
+  /** A server that offers the session `m1`. */
+  async serving(
+    source: DataSource,
+    offer: Partial<SessionOffer> = {},
+    options: Partial<DataServerOptions> = {},
+  ): Promise<DataServer> {
+    const server = await this.server(options);
+    const peerCertificate = this.receiver.certificate;
+    await server.offer({ id: "m1", token: this.token, peerCertificate, source, ...offer });
+    return server;
+  }
+
+  /** A relay to the server's first candidate. */
+  async relay(server: DataServer, bitsPerSecond?: number): Promise<Relay> {
+    const [target] = server.endpoint.candidates;
+    if (target === undefined) throw new Error("no candidate");
+    const relay = await startRelay({
+      target,
+      ...(bitsPerSecond === undefined ? {} : { bitsPerSecond }),
+    });
+    this.onDispose(() => relay.close());
+    return relay;
+  }
+
+  /** A receiver of `m1`, by the server's port or another one. */
+  receiving(port: number, options: Partial<ReceiverOptions> = {}): DataReceiver {
+    const receiver = connectReceiver(this.world, {
+      identity: this.receiver,
+      endpoint: {
+        candidates: [{ host: "127.0.0.1", port }],
+        certificate: this.sender.certificate,
+      },
+      session: "m1",
+      token: this.token,
+      store: this.store,
+      ...options,
+    });
+    this.onDispose(() => receiver.close());
+    return receiver;
+  }
+
+  /** The bytes of a blob that the receiver's repository holds. */
+  async held(digest: Digest): Promise<Buffer> {
+    const reader = await this.store.openBlob(digest);
+    const bytes = Buffer.alloc(reader.sizeBytes);
+    await reader.read(bytes, 0);
+    await reader.close();
+    return bytes;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const close of this.#closing.toReversed()) await close();
+  }
 }
 
-/** Three identities in a temporary directory. */
-export async function twoClouds(directory: string): Promise<TwoClouds> {
-  const world = realWorld();
-  const make = (name: string) => loadOrCreateDataIdentity(world, join(directory, name));
-  const [sender, receiver, stranger] = await Promise.all([
-    make("sender"),
-    make("receiver"),
-    make("stranger"),
-  ]);
-  return { world, directory, sender, receiver, stranger };
+export function portOf(server: DataServer): number {
+  return server.endpoint.candidates[0]?.port ?? 0;
+}
+
+/** A signal that ends a test that hangs. */
+export function soon(): AbortSignal {
+  return AbortSignal.timeout(60_000);
 }

@@ -20,6 +20,11 @@ export interface DataServerOptions {
   readonly port: number;
   /** What the other side is told instead of host and port, for instance behind a port forward. */
   readonly advertise?: readonly Candidate[];
+  /**
+   * Sessions that are offered before the port is opened: after a restart, a receiver that dials
+   * again must not meet a port without its session.
+   */
+  readonly offers?: readonly SessionOffer[];
   readonly timing?: Partial<Timing>;
 }
 
@@ -174,12 +179,17 @@ function listenFailed(host: string, port: number, cause: Error): TesseraError {
   });
 }
 
-/** Starts the data port. @throws `transfer.listen-failed` (environment) */
+/**
+ * Starts the data port.
+ *
+ * @throws `transfer.listen-failed` (environment), and what `offer` throws
+ */
 export async function startDataServer(
   world: World,
   options: DataServerOptions,
 ): Promise<DataServer> {
   const listener = new Listener(world, options);
+  for (const offer of options.offers ?? []) await listener.offer(offer);
   await listener.listen(options);
   return listener;
 }

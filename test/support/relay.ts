@@ -148,11 +148,11 @@ class RunningRelay implements Relay {
   }
 
   cutAfter(downBytes: number): void {
-    this.#down.cutAt = this.#down.deliveredBytes + downBytes;
+    this.#down.cutAt = this.#down.deliveredBytes + Math.ceil(downBytes);
   }
 
   corruptAfter(downBytes: number): void {
-    this.#down.corruptAt = this.#down.deliveredBytes + downBytes;
+    this.#down.corruptAt = this.#down.deliveredBytes + Math.ceil(downBytes);
   }
 
   setFrozen(frozen: boolean): void {
@@ -194,7 +194,7 @@ class RunningRelay implements Relay {
   }
 
   async #carry(chunk: Buffer, to: Socket, direction: Direction): Promise<void> {
-    for (let at = 0; at < chunk.length; ) {
+    for (let at = 0; at < chunk.length;) {
       const slice = chunk.subarray(at, at + direction.throttle.sliceBytes);
       at += slice.length;
       await direction.throttle.take(slice.length);
