@@ -104,9 +104,11 @@ describe("a server that pretends to be another", () => {
   });
 });
 
+function message(from: string, inside: string): string {
+  return `<message from="${from}" to="agent@alpha.example">${inside}</message>`;
+}
+
 describe("a listed server that breaks the rules", () => {
-  const message = (from: string, inside: string): string =>
-    `<message from="${from}" to="agent@alpha.example">${inside}</message>`;
   const breaches: readonly [string, string, RegExp][] = [
     ["forges another domain", message("agent@beta.example/x", "<body/>"), /<stream:error>/],
     ["sends a document type", '<!DOCTYPE x [<!ENTITY a "b">]>', /<stream:error>/],
@@ -182,6 +184,20 @@ describe("a client that breaks the rules", () => {
   });
 });
 
+async function refusedAs(code: string, asked: Promise<XmlElement>): Promise<void> {
+  await assert.rejects(asked, (error: Error) => {
+    assert.ok(conditionOf(error) !== undefined, String(error));
+    const element = (error.cause as { element: XmlElement }).element;
+    assert.equal(childOf(element, MIGRATION_NS, "reason")?.attributes["code"], code);
+    return true;
+  });
+}
+
+function signRaw(text: string): { text: string; signature: string } {
+  const signature = gamma.key.sign(Buffer.from(`tessera-federation-1\n${text}`));
+  return { text, signature };
+}
+
 describe("a member that lies", () => {
   let atAlpha: XmppTransport;
   let atBeta: XmppTransport;
@@ -227,15 +243,6 @@ describe("a member that lies", () => {
     const to = alphaJid();
     const parcel = { to, session: "s", action: "session-info", sealed } as const;
     return evil.ask({ to, type: "set", payload: requestPayload(parcel, evil.jid ?? "") });
-  }
-
-  async function refusedAs(code: string, asked: Promise<XmlElement>): Promise<void> {
-    await assert.rejects(asked, (error: Error) => {
-      assert.ok(conditionOf(error) !== undefined, String(error));
-      const element = (error.cause as { element: XmlElement }).element;
-      assert.equal(childOf(element, MIGRATION_NS, "reason")?.attributes["code"], code);
-      return true;
-    });
   }
 
   it("has its honest request handled once, and the same one never again", async () => {
@@ -284,10 +291,6 @@ describe("a member that lies", () => {
     ],
     ["sends no JSON", () => sendSealed(signRaw("hello")), "federation.malformed"],
   ];
-  function signRaw(text: string): { text: string; signature: string } {
-    const signature = gamma.key.sign(Buffer.from(`tessera-federation-1\n${text}`));
-    return { text, signature };
-  }
   for (const [name, lie, code] of lies) {
     it(`is refused when it ${name}`, async () => {
       const before = handled.length;

@@ -97,14 +97,12 @@ export class Wire {
   }
 
   async #until<T>(found: () => T | undefined): Promise<T | undefined> {
-    let late = false;
+    const late = new AbortController();
     const timer = setTimeout(() => {
-      late = true;
+      late.abort();
       this.#tell();
     }, PATIENCE_MS);
-    while (!late) {
-      const value = found();
-      if (value !== undefined || this.#closed) break;
+    while (!late.signal.aborted && !this.#closed && found() === undefined) {
       await this.#changed.promise;
     }
     clearTimeout(timer);
@@ -162,12 +160,15 @@ export async function forge(
     ca === undefined
       ? []
       : ["-CA", join(ca.directory, "ca.pem"), "-CAkey", join(ca.directory, "ca-key.pem")];
-  const result = await world.processes.run("openssl", [
-    ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"],
-    ...["-keyout", `${base}.key`, "-out", `${base}.pem`, "-days", "2", "-subj", "/CN=forged"],
-    ...["-addext", "basicConstraints=critical,CA:FALSE", "-addext", `subjectAltName=${names}`],
-    ...signer,
-  ]);
+  const result = await world.processes.run(
+    "openssl",
+    [
+      ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"],
+      ["-keyout", `${base}.key`, "-out", `${base}.pem`, "-days", "2", "-subj", "/CN=forged"],
+      ["-addext", "basicConstraints=critical,CA:FALSE", "-addext", `subjectAltName=${names}`],
+      signer,
+    ].flat(),
+  );
   assert.equal(result.exitCode, 0, result.errorText);
   return readCredentials(world, `${base}.pem`, `${base}.key`);
 }
