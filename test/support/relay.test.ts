@@ -9,7 +9,7 @@ import { startRelay } from "./relay.ts";
 async function sender(content: Buffer) {
   const server = createServer((socket) => {
     socket.on("error", () => undefined);
-    socket.end(content);
+    socket.resume().end(content);
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -20,6 +20,7 @@ async function sender(content: Buffer) {
 async function receive(port: number): Promise<{ bytes: Buffer; error?: Error; seconds: number }> {
   const start_ms = performance.now();
   const socket = connect(port, "127.0.0.1");
+  socket.setTimeout(10_000, () => socket.destroy(new Error("the relay is silent")));
   const chunks: Buffer[] = [];
   let error: Error | undefined;
   socket.on("error", (cause) => (error = cause));

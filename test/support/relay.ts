@@ -38,6 +38,9 @@ export interface Relay {
   close(): Promise<void>;
 }
 
+/** Each direction ends by itself, when its last byte has been delivered. */
+const HALVES = { noDelay: true, allowHalfOpen: true } as const;
+
 const BURST_ms = 20;
 const SLICE_BYTES_MAX = 16 * 1024;
 
@@ -103,7 +106,7 @@ function drained(socket: Socket): Promise<void> {
 
 class RunningRelay implements Relay {
   readonly #options: RelayOptions;
-  readonly #server = createServer({ noDelay: true }, (client) => this.#accept(client));
+  readonly #server = createServer(HALVES, (client) => this.#accept(client));
   readonly #up = new Direction();
   readonly #down = new Direction();
   readonly #sockets = new Set<Socket>();
@@ -171,14 +174,14 @@ class RunningRelay implements Relay {
 
   #accept(client: Socket): void {
     this.#connections += 1;
-    const target = connect({ ...this.#options.target, noDelay: true });
+    const target = connect({ ...this.#options.target, ...HALVES });
     for (const socket of [client, target]) {
       this.#sockets.add(socket);
       socket.on("error", () => socket.destroy());
       socket.on("close", () => this.#sockets.delete(socket));
     }
-    client.on("close", () => target.destroySoon());
-    target.on("close", () => client.destroySoon());
+    client.on("close", (broken) => broken && target.destroy());
+    target.on("close", (broken) => broken && client.destroy());
     void this.#pump(client, target, this.#up);
     void this.#pump(target, client, this.#down);
   }
@@ -186,9 +189,11 @@ class RunningRelay implements Relay {
   /** Never rejects: a socket that breaks ends both, as on a real link. */
   async #pump(from: Socket, to: Socket, direction: Direction): Promise<void> {
     try {
-      for await (const chunk of from) await this.#carry(chunk as Buffer, to, direction);
+      const chunks = from.iterator({ destroyOnReturn: false });
+      for await (const chunk of chunks) await this.#carry(chunk as Buffer, to, direction);
       to.end();
     } catch {
+      from.destroy();
       to.destroy();
     }
   }
