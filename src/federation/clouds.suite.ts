@@ -16,7 +16,7 @@ export const FAST: Timing = {
 
 export interface TestCloud {
   readonly name: string;
-  readonly server: EmbeddedServer;
+  server: EmbeddedServer;
   readonly key: AgentKey;
   readonly card: PeerCard;
   /** Where its certificates and their keys are. */
@@ -25,6 +25,8 @@ export interface TestCloud {
   peers: PeerCard[];
   transport(options?: { key?: AgentKey }): XmppTransport;
   admit(): Promise<void>;
+  /** Ends the server without a farewell and starts it again, with the same peers. */
+  restart(): Promise<void>;
 }
 
 export interface TestClouds {
@@ -77,14 +79,16 @@ async function startCloud(
 ): Promise<TestCloud> {
   const domain = `${name}.example`;
   const certificates = await createCertificates(world, join(directory, "pki"), domain);
-  const server = await startServer(world, {
-    directory: join(directory, "xmpp"),
-    certificates,
-    hostsRooms: hostsRoom,
-    c2s: LOOPBACK,
-    s2s: LOOPBACK,
-    peers: [],
-  });
+  const start = (peers: readonly PeerCard[]): Promise<EmbeddedServer> =>
+    startServer(world, {
+      directory: join(directory, "xmpp"),
+      certificates,
+      hostsRooms: hostsRoom,
+      c2s: LOOPBACK,
+      s2s: LOOPBACK,
+      peers: peers.map(serverPeer),
+    });
+  const server = await start([]);
   const key = await loadOrCreateAgentKey(world, join(directory, "agent.pem"));
   const { account, ca, c2s: address, s2s: xmppAddress } = server;
   const card = { cloud: name, domain, jid: account.jid, agentKey: key.publicKey, xmppCa: ca };
@@ -107,7 +111,12 @@ async function startCloud(
         peers: () => cloud.peers,
         timing: FAST,
       }),
-    admit: () => server.setPeers(cloud.peers.map(serverPeer)),
+    admit: () => cloud.server.setPeers(cloud.peers.map(serverPeer)),
+    restart: async () => {
+      world.processes.kill(cloud.server.identity, "SIGKILL");
+      await cloud.server.exit;
+      cloud.server = await start(cloud.peers);
+    },
   };
   return cloud;
 }
