@@ -1,28 +1,47 @@
 import type { JournalHooks } from "./migrations/course.ts";
 
-/** Ends this process as `kill -9` would; injected, so that tests can look on. */
-export type Kill = () => void;
+/** What the tests put in place of the outside world. */
+export interface FaultTools {
+  /** Ends this process as `kill -9` would. */
+  kill(): void;
+  /** The text of a small file, or undefined when it is not there. */
+  read(path: string): string | undefined;
+}
 
 /** No faults: what every agent runs with unless a test asks for more. */
-export const NO_FAULTS: JournalHooks = { beforeSave: () => undefined, afterSave: () => undefined };
+export const NO_FAULTS: JournalHooks = {
+  beforeSave: () => undefined,
+  afterSave: () => undefined,
+  holds: () => false,
+};
+
+const FORM = /^(before|after|hold):(source|destination):([a-z-]+)$/;
+const FILE = "file:";
 
 /**
- * A fault of the form `before:ROLE:PHASE` or `after:ROLE:PHASE`: the agent dies just before or just
- * after that phase is journalled, once. It is how the tests place a crash at an exact point; the
- * crash itself is real.
+ * Faults at the journal, for tests. `text` is one of:
+ *
+ * - `before:ROLE:PHASE`, `after:ROLE:PHASE`: the agent dies just before or just after that phase is
+ *   journalled. It is how the tests place a crash at an exact point; the crash itself is real.
+ * - `hold:ROLE:PHASE`: the agent stays in that phase: it answers, and obeys its operator, but
+ *   starts no effect and takes no step that the other side asks for.
+ * - `file:PATH`: the file holds one of the above, and may change or go at any time.
  */
-export function journalFault(text: string | undefined, kill: Kill): JournalHooks {
-  const match = /^(before|after):(source|destination):([a-z-]+)$/.exec(text ?? "");
-  if (match === null) return NO_FAULTS;
-  const [, when, role, phase] = match;
-  let reached = false;
-  const strike = (record: { role: string; phase: string }): void => {
-    // Later entries of the same phase are not the step into it.
-    if (reached || record.role !== role || record.phase !== phase) return;
-    reached = true;
-    kill();
+export function journalFault(text: string | undefined, tools: FaultTools): JournalHooks {
+  if (text === undefined) return NO_FAULTS;
+  const wanted = (): string | undefined =>
+    text.startsWith(FILE) ? tools.read(text.slice(FILE.length)) : text;
+  const meets = (form: string, record: { role: string; phase: string }): boolean => {
+    const [, when, role, phase] = FORM.exec(wanted()?.trim() ?? "") ?? [];
+    return when === form && role === record.role && phase === record.phase;
   };
-  return when === "before"
-    ? { beforeSave: strike, afterSave: () => undefined }
-    : { beforeSave: () => undefined, afterSave: strike };
+  return {
+    beforeSave: (record) => {
+      if (meets("before", record)) tools.kill();
+    },
+    afterSave: (record) => {
+      if (meets("after", record)) tools.kill();
+    },
+    holds: (record) => meets("hold", record),
+  };
 }

@@ -2,11 +2,11 @@
 import { parseArgs } from "node:util";
 import { reportOf, TesseraError, type LogLevel, type World } from "#core";
 import { encodeCard, parseCard } from "#federation";
-import { lineLog, realWorld } from "#system";
+import { lineLog, readTextSync, realWorld } from "#system";
 import packageFile from "../../package.json" with { type: "json" };
 import { startAgent } from "./agent.ts";
 import { cardOf, initCloud, loadCloud } from "./cloud.ts";
-import { journalFault } from "./faults.ts";
+import { journalFault, type FaultTools } from "./faults.ts";
 import { openPeers } from "./peers.ts";
 
 const CARD_BYTES_MAX = 2 ** 18;
@@ -21,6 +21,7 @@ const OPTIONS = {
   "client-port": { type: "string" },
   "server-port": { type: "string" },
   "data-port": { type: "string" },
+  "advertise-data-port": { type: "string" },
   cpus: { type: "string" },
   memory: { type: "string" },
   link: { type: "string" },
@@ -57,6 +58,7 @@ async function init(world: World, root: string, values: Values): Promise<void> {
       clientPort: numbered(values, "client-port"),
       serverPort: numbered(values, "server-port"),
       dataPort: numbered(values, "data-port"),
+      advertiseDataPort: numbered(values, "advertise-data-port"),
       cpus: numbered(values, "cpus"),
     }),
   });
@@ -82,12 +84,13 @@ async function trust(world: World, root: string, file: string | undefined): Prom
   process.stdout.write(`trusting ${peer.cloud}\n`);
 }
 
-function kill(): void {
-  process.kill(process.pid, "SIGKILL");
-}
+const FAULT_TOOLS: FaultTools = {
+  kill: () => void process.kill(process.pid, "SIGKILL"),
+  read: readTextSync,
+};
 
 async function run(world: World, root: string): Promise<void> {
-  const hooks = journalFault(process.env["TESSERA_FAULT"], kill);
+  const hooks = journalFault(process.env["TESSERA_FAULT"], FAULT_TOOLS);
   const accelerator = process.env["TESSERA_ACCELERATOR"];
   const agent = await startAgent(world, root, {
     hooks,

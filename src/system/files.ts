@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import * as fs from "node:fs/promises";
-import type { Stats } from "node:fs";
+import { readFileSync, type Stats } from "node:fs";
 import { dirname } from "node:path";
 import {
   TesseraError,
@@ -157,4 +157,13 @@ export function realFiles(): FileSystem {
         return bavail * bsize;
       }),
   };
+}
+
+/** A small file's text, at once; undefined when it cannot be read. Only for fault injection. */
+export function readTextSync(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return undefined;
+  }
 }

@@ -5,6 +5,7 @@ import { silentLog } from "./log.ts";
 import { realProcesses } from "./processes.ts";
 import { realRandom } from "./random.ts";
 
+export { readTextSync } from "./files.ts";
 export { lineLog, silentLog } from "./log.ts";
 
 /** The real adapters behind core's contracts, put together. The log is silent unless given. */

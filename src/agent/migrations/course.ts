@@ -44,6 +44,8 @@ export interface Role<R extends MigrationRecord, E extends string, F extends str
 export interface JournalHooks {
   beforeSave(record: MigrationRecord): void;
   afterSave(record: MigrationRecord): void;
+  /** True while the course is to stay in its phase unless its operator moves it. */
+  holds(record: MigrationRecord): boolean;
 }
 
 export interface CourseTools {
@@ -78,6 +80,7 @@ export interface Course<R extends MigrationRecord, E extends string> {
 }
 
 const RETRY_EFFECT_MS = 1000;
+const HOLD_MS = 20;
 
 function asTesseraError(error: unknown): TesseraError {
   if (error instanceof TesseraError) return error;
@@ -195,6 +198,10 @@ class RunningCourse<
 
   async #attempt(effect: F, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
+      if (this.#tools.hooks.holds(this.#record)) {
+        await this.#tools.world.clock.sleep(HOLD_MS, signal).catch(() => {});
+        continue;
+      }
       try {
         const happening = await this.#role.run(effect, this, signal);
         if (happening !== undefined && !signal.aborted) await this.dispatch(happening);
@@ -222,6 +229,7 @@ class RunningCourse<
 
   async #receive(body: Json): Promise<void> {
     this.#heard_ms = this.#tools.world.clock.monotonic();
+    if (this.#tools.hooks.holds(this.#record)) return;
     const happening = this.#role.hear(this, body);
     if (happening !== undefined) await this.dispatch(happening);
     const { phase, settled } = this.#record;

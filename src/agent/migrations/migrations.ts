@@ -55,7 +55,7 @@ export class Migrations {
       const planned = await this.planner.plan(route);
       refuseObjections(planned);
       const record = await this.#newSource(route, planned);
-      this.#tools.journal.save(record, { event: "proposed", at_ms: record.started_ms });
+      this.#first(record, "proposed");
       await this.#tools.machines.update(record.machine.uuid, (stored) => ({
         ...stored,
         machine: { ...stored.machine, migration: record.id },
@@ -146,7 +146,7 @@ export class Migrations {
     if (action !== "session-initiate") return { phase: "unknown" };
     const proposal = decodeProposal(from, body);
     const record = await this.#newDestination(from, session, proposal);
-    this.#tools.journal.save(record, { event: "proposal", at_ms: record.started_ms });
+    this.#first(record, "proposal");
     return this.#begin(record).status();
   }
 
@@ -282,6 +282,13 @@ export class Migrations {
     if (course !== undefined) await dispatch(course, event, error);
     if (course !== undefined && course.record.phase !== before) return course.record;
     throw new TesseraError("misuse", code, message, { subject: id });
+  }
+
+  #first(record: MigrationRecord, event: string): void {
+    const { hooks, journal } = this.#tools;
+    hooks.beforeSave(record);
+    journal.save(record, { event, at_ms: record.started_ms });
+    hooks.afterSave(record);
   }
 
   #begin(record: MigrationRecord): AnyCourse {
