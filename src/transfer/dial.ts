@@ -80,8 +80,9 @@ export async function dialCandidate(
     // Certificates are self-signed; ours is an exact comparison with the signed fingerprint.
     rejectUnauthorized: false,
   });
-  await established(world.clock, tls, "secureConnect", { timeout_ms: timing.handshake_ms, signal });
   try {
+    const limits = { timeout_ms: timing.handshake_ms, signal };
+    await established(world.clock, tls, "secureConnect", limits);
     checkCertificate(tls, certificate, subject);
     if (tls.alpnProtocol !== ALPN) throw peerError("version-unsupported", `no ${ALPN} there`);
     return new Connection(world.clock, timing, { tls, raw });

@@ -1,4 +1,4 @@
-/** What the tests of this room share: two clouds, a session over TLS, a link that misbehaves. */
+/** What the tests of this room share: two clouds and a session over TLS. */
 import { createHash, randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -7,7 +7,6 @@ import { TesseraError, type BlobReference, type Digest, type World } from "#core
 import { createMemoryDevice, type BlockDevice } from "#block";
 import { openRepository, type BlobReader, type ComponentStore } from "#repository";
 import { realWorld } from "#system";
-import { startRelay, type Relay } from "../../test/support/relay.ts";
 import type { DataReceiver, DataSource } from "./contract.ts";
 import type { ResumeStore } from "./handshake.ts";
 import { loadOrCreateDataIdentity, type DataIdentity } from "./identity.ts";
@@ -158,18 +157,6 @@ export class Clouds {
     const peerCertificate = this.receiver.certificate;
     await server.offer({ id: "m1", token: this.token, peerCertificate, source, ...offer });
     return server;
-  }
-
-  /** A relay to the server's first candidate. */
-  async relay(server: DataServer, bitsPerSecond?: number): Promise<Relay> {
-    const [target] = server.endpoint.candidates;
-    if (target === undefined) throw new Error("no candidate");
-    const relay = await startRelay({
-      target,
-      ...(bitsPerSecond === undefined ? {} : { bitsPerSecond }),
-    });
-    this.onDispose(() => relay.close());
-    return relay;
   }
 
   /** A receiver of `m1`, by the server's port or another one. */

@@ -168,6 +168,16 @@ test("other versions, roles and protocols are refused with a reason", async () =
   const without = await rawClient(portOf(server), clouds.receiver, ["http/1.1"]);
   await without.closed;
   assert.deepEqual(without.frames, []);
+  const outdated = connectTls({
+    host: "127.0.0.1",
+    port: portOf(server),
+    rejectUnauthorized: false,
+    ALPNProtocols: [ALPN],
+    maxVersion: "TLSv1.2",
+    key: clouds.receiver.key,
+    cert: clouds.receiver.certificatePem,
+  });
+  await assert.rejects(once(outdated, "secureConnect"));
   const { socket, frames } = await rawClient(portOf(server), clouds.receiver);
   socket.write(hello(clouds.token, { protocol: { min: 1, max: 7 }, features: ["later"] }));
   while (frames.length === 0) await once(socket, "data");
@@ -382,6 +392,13 @@ const BLOB_LIES: readonly (readonly [name: string, code: string, script: Script]
     "data without OPENED",
     "transfer.protocol-violation",
     (send) => send(TYPE.BYTES, bytesOf(0, 10, Buffer.alloc(10))),
+  ],
+  [
+    "OPENED again and again",
+    "transfer.protocol-violation",
+    (send) => {
+      for (let n = 0; n < 100; n += 1) send(TYPE.OPENED, opened);
+    },
   ],
   [
     "blocks in a blob",

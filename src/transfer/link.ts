@@ -31,7 +31,7 @@ export function backoff_ms(attempt: number, timing: Timing, fraction: number): n
 }
 
 /** Waits for a promise or for the signal, whichever is first; does not stop the work. */
-function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+export function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     const abort = (): void => reject(signal.reason as Error);
     if (signal.aborted) abort();

@@ -8,7 +8,7 @@ import { FRAME_COST_BYTES, HEADER_BYTES, TYPE, WINDOW_BYTES, type FrameType } fr
 const DATA_TYPES: readonly FrameType[] = [TYPE.BYTES, TYPE.ZEROES, TYPE.BLOCKS];
 
 /** What a frame costs of a stream's credit; control frames cost nothing. */
-export function costOf(frame: Frame): number {
+function costOf(frame: Frame): number {
   return DATA_TYPES.includes(frame.type) ? frame.length + FRAME_COST_BYTES : 0;
 }
 
@@ -21,6 +21,7 @@ export class IncomingStream {
   readonly #frames: Frame[] = [];
   #creditBytes = WINDOW_BYTES;
   #owedBytes = 0;
+  #opened = false;
   #failure: { readonly reason: unknown } | undefined;
   #wake = (): void => undefined;
   /** Bytes of this stream's frames so far, headers included. */
@@ -32,8 +33,15 @@ export class IncomingStream {
     connection.signal.addEventListener("abort", () => this.#wake(), { once: true });
   }
 
-  /** @throws `transfer.protocol-violation` when the credit does not cover the frame */
+  /**
+   * @throws `transfer.protocol-violation` when the credit does not cover the frame, or OPENED does
+   *   not come first and once: it costs no credit, so more of it would not be bounded
+   */
   push(frame: Frame): void {
+    if (frame.type !== TYPE.ERROR && (frame.type === TYPE.OPENED) === this.#opened) {
+      throw violation("OPENED must come first and once");
+    }
+    this.#opened = true;
     this.#creditBytes -= costOf(frame);
     if (this.#creditBytes < 0) throw violation("more data than the credit covers");
     this.wireBytes += frame.length + HEADER_BYTES;

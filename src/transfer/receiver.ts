@@ -1,10 +1,10 @@
 import type { BlobReference, World } from "#core";
-import type { ComponentStore } from "#repository";
+import type { ComponentStore, Ingest } from "#repository";
 import type { DataEndpoint, DataReceiver, TransferProgress, UserDataReport } from "./contract.ts";
 import { isRetryable } from "./errors.ts";
 import type { ResumeStore } from "./handshake.ts";
 import type { DataIdentity } from "./identity.ts";
-import { Link } from "./link.ts";
+import { Link, unlessAborted } from "./link.ts";
 import { STREAMS_MAX, TIMING, type Timing } from "./protocol.ts";
 import { BlobTarget, receiveBlob } from "./receive-blob.ts";
 import { receiveUserData } from "./receive-user-data.ts";
@@ -74,7 +74,7 @@ class DiallingReceiver implements DataReceiver {
   fetchBlob(blob: BlobReference, signal: AbortSignal): Promise<number> {
     return this.#slots.run(async () => {
       signal.throwIfAborted();
-      const ingest = await this.#options.store.ingest(blob);
+      const ingest = await openIngest(this.#options.store, blob, signal);
       if (ingest === undefined) return 0;
       const target = new BlobTarget(ingest);
       const received = this.#overLink(signal, (receiver) =>
@@ -133,6 +133,24 @@ class DiallingReceiver implements DataReceiver {
       totalBytes,
       wireBytes: target.wireBytes,
     });
+  }
+}
+
+/** Opens an ingest, for which the store may wait long; one that comes too late is released. */
+async function openIngest(
+  store: ReceiverOptions["store"],
+  blob: BlobReference,
+  signal: AbortSignal,
+): Promise<Ingest | undefined> {
+  const opening = store.ingest(blob);
+  try {
+    return await unlessAborted(opening, signal);
+  } catch (cause) {
+    void opening.then(
+      (ingest) => ingest?.release(),
+      () => undefined,
+    );
+    throw cause;
   }
 }
 

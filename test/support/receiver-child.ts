@@ -3,8 +3,7 @@ import { readFileSync } from "node:fs";
 import type { BlobReference, Digest } from "#core";
 import { openRepository } from "#repository";
 import { realWorld } from "#system";
-import { loadOrCreateDataIdentity } from "./identity.ts";
-import { connectReceiver } from "./receiver.ts";
+import { connectReceiver, loadOrCreateDataIdentity } from "#transfer";
 
 interface Configuration {
   readonly directory: string;

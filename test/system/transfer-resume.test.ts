@@ -19,17 +19,30 @@ import {
   sampleBytes,
   soon,
   sourceOf,
-} from "./fixture.suite.ts";
+} from "../../src/transfer/fixture.suite.ts";
+import type { DataServer } from "#transfer";
+import { startRelay, type Relay } from "../support/relay.ts";
 
 const QUICK = { backoffMin_ms: 5, backoffMax_ms: 50 };
 const TWICE_BYTES_MAX = 8 * MIB;
+
+/** A link to the server, closed with the clouds. */
+async function relayTo(clouds: Clouds, server: DataServer, bitsPerSecond?: number): Promise<Relay> {
+  const target = { host: "127.0.0.1", port: portOf(server) };
+  const relay = await startRelay({
+    target,
+    ...(bitsPerSecond === undefined ? {} : { bitsPerSecond }),
+  });
+  clouds.onDispose(() => relay.close());
+  return relay;
+}
 
 test("cut at any byte, blob and user data go on where they were", async () => {
   await using clouds = await Clouds.start();
   const blob = randomBytes(9 * MIB);
   const device = await deviceWith(64 * MIB, [{ offset: 3 * MIB + 5, bytes: sampleBytes(9 * MIB) }]);
   const server = await clouds.serving(sourceOf([blob], device));
-  const relay = await clouds.relay(server);
+  const relay = await relayTo(clouds, server);
   const receiver = clouds.receiving(relay.port, { timing: QUICK });
   // The next cut is set when a connection comes, in the handshake or in the midst of the data.
   let cuts = 0;
@@ -60,7 +73,7 @@ test("a cut sends no more than 8 MiB twice", async () => {
   await using clouds = await Clouds.start();
   const blob = randomBytes(24 * MIB);
   const server = await clouds.serving(sourceOf([blob]));
-  const relay = await clouds.relay(server);
+  const relay = await relayTo(clouds, server);
   relay.cutAfter(13 * MIB);
   const receiver = clouds.receiving(relay.port, { timing: QUICK });
   await receiver.fetchBlob(referenceTo(blob), soon());
@@ -73,7 +86,7 @@ test("a damaged byte on the way breaks the connection, never the data", async ()
   await using clouds = await Clouds.start();
   const blob = randomBytes(6 * MIB);
   const server = await clouds.serving(sourceOf([blob]));
-  const relay = await clouds.relay(server);
+  const relay = await relayTo(clouds, server);
   relay.corruptAfter(3 * MIB);
   const receiver = clouds.receiving(relay.port, { timing: QUICK });
   await receiver.fetchBlob(referenceTo(blob), soon());
@@ -85,7 +98,7 @@ test("a silent link is noticed by both sides and given up for another", async ()
   const timing = { ...QUICK, tick_ms: 20, ping_ms: 60, silence_ms: 300 };
   const blob = randomBytes(12 * MIB);
   const server = await clouds.serving(sourceOf([blob]), {}, { timing });
-  const relay = await clouds.relay(server, 40e6);
+  const relay = await relayTo(clouds, server, 40e6);
   let frozen = false;
   const receiver = clouds.receiving(relay.port, {
     timing: { ...timing, connect_ms: 200, handshake_ms: 300 },
@@ -110,7 +123,7 @@ test("a link that is slow but alive is not given up", async () => {
   const timing = { tick_ms: 20, ping_ms: 60, silence_ms: 400 };
   const blob = randomBytes(256 * 1024);
   const server = await clouds.serving(sourceOf([blob]), {}, { timing });
-  const relay = await clouds.relay(server, 1e6);
+  const relay = await relayTo(clouds, server, 1e6);
   await clouds.receiving(relay.port, { timing }).fetchBlob(referenceTo(blob), soon());
   assert.equal(relay.connections(), 1);
 });
@@ -121,7 +134,7 @@ test("given up half-way, a later call goes on; the sender serves others meanwhil
   const device = await deviceWith(64 * MIB, [{ offset: 0, bytes: randomBytes(24 * MIB) }]);
   const small = Buffer.from("small");
   const server = await clouds.serving(sourceOf([blob, small], device));
-  const relay = await clouds.relay(server, 400e6);
+  const relay = await relayTo(clouds, server, 400e6);
   const stop = new AbortController();
   const seen = new Set<string>();
   const receiver = clouds.receiving(relay.port, {
@@ -199,7 +212,7 @@ test("candidates are tried in turn, again and again until one answers", async ()
   });
 });
 
-const CHILD = join(import.meta.dirname, "receiver-child.suite.ts");
+const CHILD = join(import.meta.dirname, "..", "support", "receiver-child.ts");
 
 /** Runs the receiver in a process of its own; kills it with -9 after `killAfterBytes`. */
 async function runChild(configuration: string, killAfterBytes?: number): Promise<string> {
@@ -224,7 +237,7 @@ test("a receiver that is killed by -9 goes on in its next life", async () => {
   const blob = randomBytes(24 * MIB);
   const device = await deviceWith(64 * MIB, [{ offset: MIB, bytes: randomBytes(24 * MIB) }]);
   const server = await clouds.serving(sourceOf([blob], device));
-  const relay = await clouds.relay(server, 200e6);
+  const relay = await relayTo(clouds, server, 200e6);
   const configuration = clouds.path("child.json");
   const path = clouds.path("disk.raw");
   await writeFile(
