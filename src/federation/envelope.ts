@@ -18,11 +18,11 @@ import { boundedJson, malformed } from "./json.ts";
 import { verifySignature } from "./key.ts";
 
 /** Longest envelope; it fits a stanza of 256 KiB after escaping. */
-export const ENVELOPE_LENGTH_MAX = 200_000;
+const ENVELOPE_LENGTH_MAX = 200_000;
 /** Sets these signatures apart from all others made with the agent's key. */
 const CONTEXT = "tessera-federation-1\n";
 
-export const ACTIONS = [
+const ACTIONS = [
   "offer-get",
   "plan-get",
   "session-initiate",

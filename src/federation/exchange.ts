@@ -161,7 +161,7 @@ function bounded(report: ErrorReport): ErrorReport {
   };
 }
 
-export function notPeer(from: string): TesseraError {
+function notPeer(from: string): TesseraError {
   return new TesseraError("peer", "federation.not-a-peer", `${from} is not a peer`, {
     subject: from,
     remedy: "exchange cards first",

@@ -12,7 +12,7 @@ import type { AgentKey } from "./contract.ts";
 
 const FILE_BYTES_MAX = 16 * 1024;
 /** Length of an Ed25519 public key as SPKI DER (RFC 8410), in base64. */
-export const PUBLIC_KEY_LENGTH = 60;
+const PUBLIC_KEY_LENGTH = 60;
 
 /**
  * The agent's Ed25519 key: PKCS8 PEM in a file of mode 0600, made when there is none.

@@ -15,7 +15,7 @@ import { Roster } from "./roster.ts";
 
 const REQUEST_MS = 30_000;
 /** How long an offer counts after it was last confirmed or refreshed. */
-export const OFFER_LIFE_MS = 90_000;
+const OFFER_LIFE_MS = 90_000;
 /** Presence is refreshed after a time between these, chosen anew each time. */
 const REFRESH_MS = { least: 15_000, most: 30_000 };
 
