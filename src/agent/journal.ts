@@ -15,6 +15,7 @@ export interface JournalEntry {
  * are on the disk, both or neither. Effects run after `save`, never before.
  */
 export interface Journal {
+  /** @throws `agent.journal-unusable`; `agent.record-invalid` (bug): nothing was written */
   save(record: MigrationRecord, entry: { event: string; detail?: string; at_ms: number }): void;
   load(id: string): MigrationRecord | undefined;
   /** Newest first. */
@@ -23,8 +24,10 @@ export interface Journal {
   close(): void;
 }
 
-// `synchronous = FULL` syncs the write-ahead log at every commit (SQLite, PRAGMA synchronous).
+// `synchronous = FULL` syncs the write-ahead log at every commit (SQLite, PRAGMA synchronous). The
+// lock is held as long as the journal is open: a second agent of one directory cannot have it.
 const SCHEMA = `
+  PRAGMA locking_mode = EXCLUSIVE;
   PRAGMA journal_mode = WAL;
   PRAGMA synchronous = FULL;
   CREATE TABLE IF NOT EXISTS migration (
@@ -37,17 +40,48 @@ const SCHEMA = `
   ) STRICT;
 `;
 
+/** SQLite's code for a lock that somebody else holds. */
+const BUSY = 5;
+
 function openDatabase(path: string): DatabaseSync {
+  let database: DatabaseSync | undefined;
   try {
-    const database = new DatabaseSync(path);
+    database = new DatabaseSync(path);
     database.exec(SCHEMA);
     return database;
   } catch (cause) {
-    throw new TesseraError("environment", "agent.journal-unusable", `cannot use ${path}`, {
-      subject: path,
-      remedy: "check the file's owner and the disk; restore it rather than delete it",
-      cause,
-    });
+    database?.close();
+    if ((cause as { errcode?: unknown }).errcode === BUSY) throw inUse(path, cause);
+    throw unusable(path, cause);
+  }
+}
+
+function inUse(path: string, cause: unknown): TesseraError {
+  const message = `another agent uses ${path}`;
+  return new TesseraError("misuse", "agent.already-running", message, {
+    subject: path,
+    remedy: "stop it by `tessera agent stop`, or use another state directory",
+    cause,
+  });
+}
+
+function unusable(path: string, cause: unknown): TesseraError {
+  return new TesseraError("environment", "agent.journal-unusable", `cannot use ${path}`, {
+    subject: path,
+    remedy: "check the file's owner and the disk; restore it rather than delete it",
+    cause,
+  });
+}
+
+/** What could not be read again must not be written: it would stop every later start. */
+function encode(record: MigrationRecord): string {
+  const text = JSON.stringify(record);
+  try {
+    parseRecord(text);
+    return text;
+  } catch (cause) {
+    const message = `the record of migration ${record.id} is not one`;
+    throw new TesseraError("bug", "agent.record-invalid", message, { subject: record.id, cause });
   }
 }
 
@@ -70,7 +104,7 @@ function entryOf(row: Record<string, unknown>): JournalEntry {
   return { seq, at_ms, phase, event, ...(detail === null ? {} : { detail }) };
 }
 
-/** @throws `agent.journal-unusable`, `agent.journal-corrupt` */
+/** @throws `agent.journal-unusable`, `agent.journal-corrupt`, `agent.already-running` */
 export function openJournal(path: string): Journal {
   const database = openDatabase(path);
   const put = database.prepare(
@@ -86,14 +120,15 @@ export function openJournal(path: string): Journal {
   );
   return {
     save: (record, { event, detail, at_ms }) => {
-      database.exec("BEGIN IMMEDIATE");
+      const text = encode(record);
       try {
-        put.run(record.id, record.started_ms, JSON.stringify(record));
+        database.exec("BEGIN IMMEDIATE");
+        put.run(record.id, record.started_ms, text);
         append.run(record.id, at_ms, record.phase, event, detail ?? null, record.id);
         database.exec("COMMIT");
       } catch (cause) {
-        database.exec("ROLLBACK");
-        throw cause;
+        if (database.isOpen && database.isTransaction) database.exec("ROLLBACK");
+        throw unusable(path, cause);
       }
     },
     load: (id) => {
