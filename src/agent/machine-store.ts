@@ -14,6 +14,20 @@ export interface StoredMachine {
   readonly ranIn?: string;
 }
 
+/** Without the mark of a migration that has ended; unchanged where it has another or none. */
+export function unmarked(stored: StoredMachine, migration: string): StoredMachine {
+  if (stored.machine.migration !== migration) return stored;
+  const { migration: _ended, ...machine } = stored.machine;
+  return { ...stored, machine };
+}
+
+/** The machine is another cloud's by this migration: what is here is its earlier copy. */
+export function handedTo(stored: StoredMachine, migration: string, cloud: string): StoredMachine {
+  if (stored.machine.migration !== migration) return stored;
+  const { machine } = unmarked(stored, migration);
+  return { ...stored, machine: { ...machine, state: "gone", cloud, hostPorts: {} } };
+}
+
 const shape = z
   .object({
     machine: words.machine,

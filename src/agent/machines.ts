@@ -1,6 +1,7 @@
-import { compose, createUserData, type InstanceFile } from "#compose";
+import { compose, createUserData, withUserData, type InstanceFile } from "#compose";
 import {
   componentsOf,
+  reportOf,
   TesseraError,
   type Appliance,
   type ComposedDisks,
@@ -25,6 +26,16 @@ export interface MachinesOptions {
   changed(): void;
 }
 
+/** A machine that takes part in a migration is started by that migration alone. */
+export interface Starter {
+  readonly migration: string;
+  /** Where it is aborted before the machine runs, the machine is not started. */
+  readonly signal: AbortSignal;
+}
+
+/** One label of RFC 1123, as the guest's host name must be. */
+const NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
+
 export type StopKind = "graceful" | "forced" | "was-stopped";
 
 /**
@@ -45,36 +56,43 @@ export class Machines {
   /** Finds the machines that survived the agent, and marks those that did not. */
   async adoptAll(): Promise<void> {
     for (const stored of await this.store.list()) {
-      const { uuid, state } = stored.machine;
-      const running = await this.#options.hypervisor.adopt(this.store.directory(uuid));
-      if (running !== undefined) this.#keep(running);
-      if (running === undefined && state === "running") await this.#mark(stored, "stopped");
-      if (running !== undefined && state === "stopped") await this.#mark(stored, "running");
+      await this.#adopt(stored).catch((error: unknown) => {
+        const { uuid } = stored.machine;
+        const report = reportOf(error);
+        this.#options.world.log.log("error", "a machine cannot be adopted", { uuid, ...report });
+      });
     }
+  }
+
+  async #adopt(stored: StoredMachine): Promise<void> {
+    const { uuid, state } = stored.machine;
+    const running = await this.#options.hypervisor.adopt(this.store.directory(uuid));
+    if (running !== undefined) this.#keep(running);
+    if (running === undefined && state === "running") await this.#mark(stored, "stopped");
+    if (running !== undefined && state === "stopped") await this.#markRunning(stored, running);
   }
 
   async list(): Promise<Machine[]> {
     return (await this.store.list()).map(({ machine }) => machine);
   }
 
+  /**
+   * Makes a stopped machine with a new user data block.
+   *
+   * @throws `agent.name-invalid`, `agent.machine-exists` (misuse), and what making the user data
+   * block throws; nothing is left of it then
+   */
   async create(
     name: string,
     appliance: Appliance,
     files: readonly InstanceFile[],
   ): Promise<Machine> {
-    const { world, store } = this.#options;
+    if (!NAME.test(name)) throw nameInvalid(name);
+    const { clock, random } = this.#options.world;
     return await this.#turns.take(`name:${name}`, async () => {
       await this.#requireFreeName(name);
-      const uuid = world.random.uuid();
-      await store.pin(
-        `machine:${uuid}`,
-        componentsOf(appliance).map(({ id }) => id),
-      );
-      await world.files.makeDirectory(this.store.directory(uuid), 0o700);
-      const { dataBytes } = appliance.resources;
-      const dataPath = this.store.dataPath(uuid);
-      await createUserData(world, dataPath, { uuid, hostname: name, sizeBytes: dataBytes, files });
-      const created_ms = world.clock.now();
+      const uuid = random.uuid();
+      const created_ms = clock.now();
       const machine: Machine = {
         uuid,
         name,
@@ -83,10 +101,39 @@ export class Machines {
         created_ms,
         hostPorts: {},
       };
-      await this.store.save({ machine });
+      try {
+        await this.#make(machine, files);
+      } catch (cause) {
+        await this.#forget(uuid);
+        throw cause;
+      }
       this.#options.changed();
       return machine;
     });
+  }
+
+  async #make(machine: Machine, files: readonly InstanceFile[]): Promise<void> {
+    const { world, store } = this.#options;
+    const { uuid, name, appliance } = machine;
+    await store.pin(
+      `machine:${uuid}`,
+      componentsOf(appliance).map(({ id }) => id),
+    );
+    await world.files.makeDirectory(this.store.directory(uuid), 0o700);
+    const sizeBytes = appliance.resources.dataBytes;
+    const options = { uuid, hostname: name, sizeBytes, files };
+    await createUserData(world, this.store.dataPath(uuid), options);
+    await this.store.save({ machine });
+  }
+
+  /** Removes what failed to become a machine; a failure here must not hide the first one. */
+  async #forget(uuid: string): Promise<void> {
+    const { store, world } = this.#options;
+    const removals = [this.store.remove(uuid), store.unpin(`machine:${uuid}`)];
+    for (const result of await Promise.allSettled(removals)) {
+      if (result.status === "fulfilled") continue;
+      world.log.log("error", "a leftover stays", { uuid, ...reportOf(result.reason) });
+    }
   }
 
   async #requireFreeName(name: string): Promise<void> {
@@ -116,27 +163,41 @@ export class Machines {
   async #specification(stored: StoredMachine): Promise<MachineSpecification> {
     const { uuid, name, appliance } = stored.machine;
     const { cpus, memoryBytes, ports } = appliance.resources;
-    const disks = await this.composed(appliance);
+    const disks = withUserData(await this.composed(appliance), uuid);
     const directory = this.store.directory(uuid);
     const dataPath = this.store.dataPath(uuid);
     return { uuid, name, cpus, memoryBytes, disks, dataPath, ports, directory };
   }
 
-  /** Starts a machine of this cloud; returns when its processors run. */
-  async start(uuid: string): Promise<RunningMachine> {
+  /**
+   * Starts a machine of this cloud; returns when its processors run. An error means that it does
+   * not run.
+   *
+   * @throws `agent.machine-gone`, `agent.machine-migrating` (misuse), `agent.machine-unknown`
+   */
+  async start(uuid: string, starter?: Starter): Promise<RunningMachine> {
     return await this.#turns.take(uuid, async () => {
       const stored = await this.#get(uuid);
       const known = this.#running.get(uuid);
+      refuseStart(stored.machine, starter);
       if (known !== undefined) return known;
       const specification = await this.#specification(stored);
+      starter?.signal.throwIfAborted();
       const running = await this.#options.hypervisor.start(specification);
       this.#keep(running);
-      const { hostPorts } = running;
-      const machine: Machine = { ...stored.machine, state: "running", hostPorts };
-      await this.store.save({ ...stored, machine, composed: specification.disks.digest });
-      this.#options.changed();
+      await this.#markRunning({ ...stored, composed: specification.disks.digest }, running);
       return running;
     });
+  }
+
+  /** What runs, runs, also where the disk is too full to say so: the next start finds it out. */
+  async #markRunning(stored: StoredMachine, { uuid, hostPorts }: RunningMachine): Promise<void> {
+    const machine: Machine = { ...stored.machine, state: "running", hostPorts };
+    await this.store.save({ ...stored, machine }).catch((error: unknown) => {
+      const report = reportOf(error);
+      this.#options.world.log.log("error", "a start is not recorded", { uuid, ...report });
+    });
+    this.#options.changed();
   }
 
   running(uuid: string): RunningMachine | undefined {
@@ -227,6 +288,31 @@ export class Machines {
     await this.store.save({ ...stored, machine: { ...stored.machine, state, hostPorts } });
     this.#options.changed();
   }
+}
+
+function nameInvalid(name: string): TesseraError {
+  const message = `"${name}" cannot be the name of a machine`;
+  return new TesseraError("misuse", "agent.name-invalid", message, {
+    subject: name,
+    remedy: "use 1 to 63 lower-case letters, digits and hyphens, no hyphen at the ends",
+  });
+}
+
+/** A machine that is on its way, or gone, must not be started by hand: it could run twice. */
+function refuseStart({ uuid, name, state, cloud, migration }: Machine, starter?: Starter): void {
+  if (state === "gone") {
+    const message = `machine "${name}" was handed over to ${cloud ?? "another cloud"}`;
+    throw new TesseraError("misuse", "agent.machine-gone", message, {
+      subject: uuid,
+      remedy: "start it there; what is kept here is its earlier copy",
+    });
+  }
+  if (migration === undefined || migration === starter?.migration) return;
+  const message = `machine "${name}" takes part in migration ${migration}`;
+  throw new TesseraError("misuse", "agent.machine-migrating", message, {
+    subject: uuid,
+    remedy: "wait for its end, or cancel it",
+  });
 }
 
 function inUse(machine: Machine, why: string, remedy: string): TesseraError {

@@ -1,7 +1,6 @@
 import { checkConstraints, parseAppliance, resolveAppliance } from "#compose";
 import { componentsOf, TesseraError, type Appliance, type Component, type Machine } from "#core";
 import type { Handlers, Input } from "#api";
-import type { StoredMachine } from "../machine-store.ts";
 import type { Parts } from "./parts.ts";
 
 type MachineOperations = Pick<
@@ -46,7 +45,7 @@ export function machineHandlers(parts: Parts): MachineOperations {
     "machine.list": async () => ({ machines: await machines.list() }),
     "machine.show": async ({ machine }) => (await machines.store.resolve(machine)).machine,
     "machine.start": async ({ machine, timeout_ms }, { signal }) => {
-      const { uuid } = startable(await machines.store.resolve(machine)).machine;
+      const { uuid } = (await machines.store.resolve(machine)).machine;
       await machines.start(uuid);
       await machines.ready(uuid, signal, timeout_ms);
       return (await machines.store.resolve(uuid)).machine;
@@ -92,24 +91,6 @@ function notMet(
   return new TesseraError("misuse", "compose.constraint-unmet", message, {
     subject: appliance.name,
     remedy: 'see all with "tessera appliance check FILE"',
-  });
-}
-
-/** A machine that is on its way, or gone, must not be started by hand: it could run twice. */
-function startable(stored: StoredMachine): StoredMachine {
-  const { machine } = stored;
-  if (machine.state === "gone") {
-    const message = `machine "${machine.name}" was handed over to ${machine.cloud ?? "another cloud"}`;
-    throw new TesseraError("misuse", "agent.machine-gone", message, {
-      subject: machine.uuid,
-      remedy: "start it there; what is kept here is its earlier copy",
-    });
-  }
-  if (machine.migration === undefined) return stored;
-  const message = `machine "${machine.name}" takes part in migration ${machine.migration}`;
-  throw new TesseraError("misuse", "agent.machine-migrating", message, {
-    subject: machine.uuid,
-    remedy: "wait for its end, or cancel it",
   });
 }
 

@@ -63,8 +63,11 @@ export interface CourseTools {
 export interface Course<R extends MigrationRecord, E extends string> {
   readonly record: R;
   readonly log: Log;
-  /** Takes the step, journals it, then runs what the new phase asks for. */
-  dispatch(happening: Happening<R, E>): Promise<void>;
+  /**
+   * Takes the step, journals it, then runs what the new phase asks for. False where the phase has
+   * no step for the event: then nothing was changed.
+   */
+  dispatch(happening: Happening<R, E>): Promise<boolean>;
   /** Journals a change that leaves the phase as it is. */
   note(patch: Partial<R>, event: string, detail?: string): Promise<void>;
   /** Does the current phase's effects afresh, for instance with a new data endpoint. */
@@ -104,6 +107,8 @@ class RunningCourse<
   readonly #life = new AbortController();
   #heard_ms: number;
   readonly #running = new Set<Promise<void>>();
+  /** Ends with the effects of the phase before: those of two phases never overlap. */
+  #effects: Promise<unknown> = Promise.resolve();
 
   constructor(first: R, role: Role<R, E, F>, tools: CourseTools) {
     this.#record = first;
@@ -117,7 +122,7 @@ class RunningCourse<
     return this.#record;
   }
 
-  dispatch(happening: Happening<R, E>): Promise<void> {
+  dispatch(happening: Happening<R, E>): Promise<boolean> {
     return this.#inTurn(() => this.#take(happening));
   }
 
@@ -130,8 +135,12 @@ class RunningCourse<
     this.#phaseWork = new AbortController();
     const { signal } = this.#phaseWork;
     if (this.#life.signal.aborted) return;
-    const effects = this.#role.effects(this.#record.phase);
-    for (const effect of effects) this.#follow(this.#attempt(effect, signal));
+    const before = this.#effects;
+    const effects = this.#role
+      .effects(this.#record.phase)
+      .map((effect) => before.then(() => this.#attempt(effect, signal)));
+    for (const effect of effects) this.#follow(effect);
+    this.#effects = Promise.allSettled([before, ...effects]);
     this.#wake.abort();
   }
 
@@ -167,6 +176,7 @@ class RunningCourse<
 
   #save(to: R, event: string, detail?: string): void {
     const { world, journal, hooks } = this.#tools;
+    this.#life.signal.throwIfAborted();
     hooks.beforeSave(to);
     const at_ms = world.clock.now();
     const more = detail === undefined ? {} : { detail };
@@ -177,14 +187,15 @@ class RunningCourse<
     this.#tools.changed(to);
   }
 
-  #take({ event, patch }: Happening<R, E>): void {
-    if (this.#life.signal.aborted) return;
+  #take({ event, patch }: Happening<R, E>): boolean {
+    if (this.#life.signal.aborted) return false;
     const { phase } = this.#role.step(this.#record.phase, event);
-    if (phase === this.#record.phase) return;
+    if (phase === this.#record.phase) return false;
     const ended = isTerminal(phase) ? { ended_ms: this.#tools.world.clock.now() } : {};
     const detail = patch?.error?.message;
     this.#save({ ...this.#record, ...patch, ...ended, phase }, event, detail);
     this.again();
+    return true;
   }
 
   #follow(work: Promise<void>): void {
@@ -208,7 +219,7 @@ class RunningCourse<
         return;
       } catch (thrown) {
         if (signal.aborted) return;
-        await this.#failed(effect, asTesseraError(thrown));
+        await this.#failed(effect, asTesseraError(thrown)).catch(this.#unable);
         await this.#tools.world.clock.sleep(RETRY_EFFECT_MS, signal).catch(() => {});
       }
     }
@@ -228,9 +239,9 @@ class RunningCourse<
   }
 
   async #receive(body: Json): Promise<void> {
-    this.#heard_ms = this.#tools.world.clock.monotonic();
-    if (this.#tools.hooks.holds(this.#record)) return;
+    if (this.#tools.hooks.holds(this.#record)) return this.#heard();
     const happening = this.#role.hear(this, body);
+    this.#heard();
     if (happening !== undefined) await this.dispatch(happening);
     const { phase, settled } = this.#record;
     if (!settled && isTerminal(phase) && this.#role.settled(phase, body)) {
@@ -238,14 +249,25 @@ class RunningCourse<
     }
   }
 
+  /** Only what could be understood counts as a sign of life. */
+  #heard(): void {
+    this.#heard_ms = this.#tools.world.clock.monotonic();
+  }
+
+  /** Even the journal may fail, for instance on a full disk; what was to be done is tried again. */
+  readonly #unable = (error: unknown): void => {
+    this.log.log("error", "a failure cannot be recorded", { ...reportOf(error) });
+  };
+
   async #talk(): Promise<void> {
     const { clock, random } = this.#tools.world;
     while (!this.#life.signal.aborted && !this.#record.settled) {
       this.#wake = new AbortController();
       try {
-        await this.#tell();
+        await unlessAborted(this.#tell(), this.#life.signal);
       } catch (error) {
-        await this.#unanswered(asTesseraError(error));
+        if (this.#life.signal.aborted) return;
+        await this.#unanswered(asTesseraError(error)).catch(this.#unable);
       }
       const pause_ms = this.#tools.retry_ms * (0.75 + random.fraction() / 2);
       await clock.sleep(pause_ms, this.#wake.signal).catch(() => {});
@@ -258,7 +280,7 @@ class RunningCourse<
     const event = refused ? this.#role.refused(this.#record.phase) : undefined;
     if (event === undefined) return await this.#silence();
     const cause = error.cause instanceof TesseraError ? error.cause : error;
-    return await this.dispatch({ event, patch: withError<R>(reportOf(cause)) });
+    await this.dispatch({ event, patch: withError<R>(reportOf(cause)) });
   }
 
   async #silence(): Promise<void> {
@@ -276,6 +298,18 @@ class RunningCourse<
 
 function withError<R extends MigrationRecord>(error: ErrorReport): Partial<R> {
   return { error } as Partial<R>;
+}
+
+/** Does not wait for an answer that nobody wants any more. */
+async function unlessAborted(work: Promise<void>, signal: AbortSignal): Promise<void> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const abort = (): void => reject(signal.reason);
+  signal.addEventListener("abort", abort, { once: true });
+  try {
+    await Promise.race([work, promise]);
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
 }
 
 /** A course that has not begun. */

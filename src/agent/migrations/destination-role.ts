@@ -19,7 +19,8 @@ import {
 } from "./messages.ts";
 import { isCountersigned, makeReceipt, signReceipt } from "./receipt.ts";
 import type { DestinationRecord } from "./record.ts";
-import { landMachine, removeIncoming } from "./landing.ts";
+import { fenceMachine, landMachine, removeIncoming } from "./landing.ts";
+import { unmarked } from "../machine-store.ts";
 import { isTokenOf } from "./token.ts";
 import type { MigrationTools } from "./tools.ts";
 
@@ -63,7 +64,7 @@ export class DestinationRole implements Role<
         return await fetchUserData(this.#tools, this.#receiver, course, signal);
       case "start-machine":
         await this.#receiver.close();
-        return await landMachine(this.#tools, course.record);
+        return await landMachine(this.#tools, course.record, signal);
       case "await-ready":
         return await this.#awaitReady(course, signal);
       case "finish":
@@ -71,7 +72,7 @@ export class DestinationRole implements Role<
       case "clean-up":
         return await this.#cleanUp(course.record);
       case "stop-machine":
-        await this.#tools.machines.stop(course.record.machine.uuid);
+        await fenceMachine(this.#tools, course.record);
         return { event: "stopped" };
     }
   }
@@ -92,7 +93,7 @@ export class DestinationRole implements Role<
       return false;
     }
     this.#refusals += 1;
-    void this.#receiver.close();
+    void this.#receiver.close().catch(() => undefined);
     return this.#refusals <= REFUSALS_MAX;
   }
 
@@ -125,7 +126,7 @@ export class DestinationRole implements Role<
     if (event === "peer-completed") return this.#heardCompleted(record, status);
     const { negotiate_ms, stop, error } = status;
     if (event === "peer-frozen" && stop !== undefined) {
-      const off_ms = this.#tools.world.clock.now() - stop.ago_ms;
+      const off_ms = Math.max(0, this.#tools.world.clock.now() - stop.ago_ms);
       const took_ms = { ...record.took_ms, negotiate: negotiate_ms, stop: stop.took_ms };
       return { event, patch: { took_ms, stop: stop.how, off_ms } };
     }
@@ -141,13 +142,17 @@ export class DestinationRole implements Role<
   /** A source that was restarted serves under another token, perhaps at another port. */
   #follow(course: DestinationCourse, status: SourceStatus): void {
     const { data, phase } = course.record;
-    if (status.data === undefined || !FETCHING.includes(phase)) return;
-    if (status.data.token === data.token) return;
-    const { resumeToken: _stale, ...rest } = course.record;
-    void this.#receiver.close();
-    void course
-      .note({ ...rest, data: status.data, resumeToken: undefined }, "data-moved")
-      .then(() => course.again());
+    const { data: moved } = status;
+    if (moved === undefined || !FETCHING.includes(phase) || moved.token === data.token) return;
+    this.#refusals = 0;
+    const noted = this.#receiver
+      .close()
+      .then(() => course.note({ data: moved, resumeToken: undefined }, "data-moved"));
+    // Where it cannot be noted, the next status tells it again.
+    noted.then(
+      () => course.again(),
+      (error: unknown) => course.log.log("warn", "data not moved", { ...reportOf(error) }),
+    );
   }
 
   #heardToken(record: DestinationRecord, status: SourceStatus): Heard {
@@ -199,7 +204,7 @@ export class DestinationRole implements Role<
       });
     }
     const now_ms = world.clock.now();
-    const boot = wasRunning ? now_ms - (on_ms ?? now_ms) : 0;
+    const boot = wasRunning ? Math.max(0, now_ms - (on_ms ?? now_ms)) : 0;
     const took_ms = { ...course.record.took_ms, boot };
     const receipt = makeReceipt({ ...course.record, took_ms }, cloud, now_ms);
     const patch = { took_ms, receipt: signReceipt(receipt, cloud, key) };
@@ -211,10 +216,11 @@ export class DestinationRole implements Role<
 
   async #finish(record: DestinationRecord): Promise<undefined> {
     const { machines, store, world, layout } = this.#tools;
-    await machines.update(record.machine.uuid, (stored) => {
-      const { migration: _ended, ...machine } = stored.machine;
-      return { ...stored, machine };
-    });
+    const { uuid } = record.machine;
+    // It may have been removed since.
+    if ((await machines.store.find(uuid)) !== undefined) {
+      await machines.update(uuid, (stored) => unmarked(stored, record.id));
+    }
     await world.files.removeTree(join(layout.incoming, record.id));
     await store.unpin(`migration:${record.id}`);
   }

@@ -1,5 +1,5 @@
 import { openFileDevice, userDataDigest } from "#block";
-import { componentsOf, type ComponentReference } from "#core";
+import { componentsOf, TesseraError, type ComponentReference } from "#core";
 import type { DestinationEvent } from "#migration";
 import { connectReceiver, type DataReceiver, type UserDataReport } from "#transfer";
 import type { Course, Happening } from "./course.ts";
@@ -14,7 +14,10 @@ type Heard = Happening<DestinationRecord, DestinationEvent>;
 export class ReceiverHolder {
   readonly #tools: MigrationTools;
   #receiver: DataReceiver | undefined;
+  /** Of the open receiver. */
   #takenBytes = 0;
+  /** Of closed receivers, not yet taken. */
+  #pastBytes = 0;
 
   constructor(tools: MigrationTools) {
     this.#tools = tools;
@@ -43,16 +46,18 @@ export class ReceiverHolder {
   /** Bytes on the wire since the last call. */
   takeWireBytes(): number {
     const all = this.#receiver?.wireBytes() ?? this.#takenBytes;
-    const fresh = all - this.#takenBytes;
+    const fresh = this.#pastBytes + all - this.#takenBytes;
     this.#takenBytes = all;
+    this.#pastBytes = 0;
     return fresh;
   }
 
   async close(): Promise<void> {
-    this.#takenBytes = 0;
     const receiver = this.#receiver;
     this.#receiver = undefined;
     await receiver?.close();
+    if (receiver !== undefined) this.#pastBytes += receiver.wireBytes() - this.#takenBytes;
+    this.#takenBytes = 0;
   }
 }
 
@@ -68,17 +73,23 @@ export async function fetchComponents(
   const begin_ms = world.clock.monotonic();
   const references = componentsOf(appliance);
   const componentBytes = { ...course.record.componentBytes };
-  const owner = `migration:${id}`;
+  // Pinned first: what is found then stays.
+  await store.pin(
+    `migration:${id}`,
+    references.map((reference) => reference.id),
+  );
   for (const reference of references) {
     if ((await store.find(reference.id)) !== undefined) continue;
     const bytes = await fetchComponent(tools, holder.open(course), reference, signal);
     componentBytes[reference.id] = (componentBytes[reference.id] ?? 0) + bytes;
-    await course.note({ componentBytes }, "component-held", `${reference.name} ${bytes} bytes`);
+    const wireBytes = course.record.wireBytes + holder.takeWireBytes();
+    const detail = `${reference.name} ${bytes} bytes`;
+    await course.note(
+      { componentBytes: { ...componentBytes }, wireBytes },
+      "component-held",
+      detail,
+    );
   }
-  await store.pin(
-    owner,
-    references.map((reference) => reference.id),
-  );
   const components = (took_ms.components ?? 0) + world.clock.monotonic() - begin_ms;
   const wireBytes = course.record.wireBytes + holder.takeWireBytes();
   return {
@@ -94,12 +105,24 @@ async function fetchComponent(
   signal: AbortSignal,
 ): Promise<number> {
   let bytes = await receiver.fetchBlob(reference.manifest, signal);
-  for (const blob of await store.blobsOf(reference.manifest)) {
+  const blobs = await store.blobsOf(reference.manifest);
+  // Nothing of a component that was not asked for may get in.
+  if (!blobs.some(({ digest }) => digest === reference.id)) throw otherComponent(reference);
+  for (const blob of blobs) {
+    const other = blob.digest === reference.id ? undefined : await store.find(blob.digest);
+    if (other !== undefined) throw otherComponent(reference);
     if (await store.hasBlob(blob.digest)) continue;
     bytes += await receiver.fetchBlob(blob, signal);
   }
-  await store.admit(reference.manifest);
-  return bytes;
+  const { id } = await store.admit(reference.manifest);
+  if (id === reference.id) return bytes;
+  await store.remove(id);
+  throw otherComponent(reference);
+}
+
+function otherComponent({ id, name }: ComponentReference): TesseraError {
+  const message = `the manifest that was given for component "${name}" is of another one`;
+  return new TesseraError("peer", "migration.component-mismatch", message, { subject: id });
 }
 
 /** Fetches the frozen user data block into the incoming directory, whole and verified. */

@@ -1,7 +1,8 @@
 import { join } from "node:path";
 import { componentsOf, TesseraError, type Machine } from "#core";
 import type { DestinationEvent } from "#migration";
-import type { StoredMachine } from "../machine-store.ts";
+import { handedTo, type StoredMachine } from "../machine-store.ts";
+import type { Starter } from "../machines.ts";
 import type { Happening } from "./course.ts";
 import type { DestinationRecord } from "./record.ts";
 import type { MigrationTools } from "./tools.ts";
@@ -20,12 +21,14 @@ export function incomingDataPath(tools: MigrationTools, migration: string): stri
 export async function landMachine(
   tools: MigrationTools,
   record: DestinationRecord,
+  signal: AbortSignal,
 ): Promise<Happening<DestinationRecord, DestinationEvent>> {
   const { world, machines } = tools;
   const { uuid } = record.machine;
   const stored = await settle(tools, record);
+  signal.throwIfAborted();
   if (record.wasRunning && machines.running(uuid) === undefined) {
-    await startOnce(tools, record, stored);
+    await startOnce(tools, record, { stored, signal });
   }
   return { event: "started", patch: { on_ms: world.clock.now() } };
 }
@@ -63,29 +66,51 @@ async function settle(tools: MigrationTools, record: DestinationRecord): Promise
 async function startOnce(
   tools: MigrationTools,
   record: DestinationRecord,
-  stored: StoredMachine,
+  { stored, signal }: { readonly stored: StoredMachine; readonly signal: AbortSignal },
 ): Promise<void> {
   const { machines } = tools;
   const { uuid } = record.machine;
-  if (stored.ranIn === record.id) return await startAgain(tools, record);
+  const starter = { migration: record.id, signal };
+  if (stored.ranIn === record.id) return await startAgain(tools, record, starter);
   // Written before the start: a crash in between is taken for a machine that has run.
   await machines.update(uuid, (now) => ({ ...now, ranIn: record.id }));
   try {
-    await machines.start(uuid);
+    await machines.start(uuid, starter);
   } catch (cause) {
     await machines.update(uuid, ({ ranIn: _never, ...now }) => now);
     throw cause;
   }
 }
 
-async function startAgain(tools: MigrationTools, record: DestinationRecord): Promise<void> {
+async function startAgain(
+  tools: MigrationTools,
+  record: DestinationRecord,
+  starter: Starter,
+): Promise<void> {
   const { uuid, name } = record.machine;
   try {
-    await tools.machines.start(uuid);
+    await tools.machines.start(uuid, starter);
   } catch (cause) {
     const message = `machine "${name}" had been started here and cannot be started again`;
     throw new TesseraError("environment", "agent.machine-ran", message, { subject: uuid, cause });
   }
+}
+
+/**
+ * Stops the copy that the source's operator has taken the machine back from, and keeps it as an
+ * earlier copy that nobody can start.
+ */
+export async function fenceMachine(
+  tools: MigrationTools,
+  { id, peer, machine }: DestinationRecord,
+): Promise<void> {
+  const { world, machines, store, layout } = tools;
+  if ((await machines.store.find(machine.uuid)) !== undefined) {
+    await machines.stop(machine.uuid);
+    await machines.update(machine.uuid, (stored) => handedTo(stored, id, peer));
+  }
+  await world.files.removeTree(join(layout.incoming, id));
+  await store.unpin(`migration:${id}`);
 }
 
 /** Removes what an aborted migration left, but never a machine that has run here. */
@@ -97,7 +122,9 @@ export async function removeIncoming(
   const { uuid } = record.machine;
   await world.files.removeTree(join(layout.incoming, record.id));
   const stored = await machines.store.find(uuid);
-  if (stored?.machine.migration === record.id && stored.ranIn !== record.id) {
+  const landed = stored?.machine.migration === record.id && stored.ranIn !== record.id;
+  // Without a description it is what a landing left that could not write one.
+  if (landed || stored === undefined) {
     await machines.store.remove(uuid);
     await store.unpin(`machine:${uuid}`);
   }

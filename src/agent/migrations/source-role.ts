@@ -10,6 +10,7 @@ import {
   type SourcePhase,
 } from "#migration";
 import { newToken, type DataSource } from "#transfer";
+import { handedTo, unmarked } from "../machine-store.ts";
 import type { Course, Happening, Role } from "./course.ts";
 import {
   decodeDestinationStatus,
@@ -57,7 +58,7 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
       case "release-machine":
         return await this.#release(course.record);
       case "roll-back":
-        return await this.#rollBack(course.record);
+        return await this.#rollBack(course.record, signal);
       case "withdraw":
         await this.#withdraw(course);
         return undefined;
@@ -122,7 +123,8 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
     }
     if (event === "peer-ready") return this.#heardReady(record, status);
     if (record.phase === "proposed" && record.negotiate_ms === undefined) {
-      const negotiate_ms = this.#tools.world.clock.now() - record.started_ms;
+      // A clock that was set back must not make a record that cannot be read again.
+      const negotiate_ms = Math.max(0, this.#tools.world.clock.now() - record.started_ms);
       return { event, patch: { negotiate_ms } };
     }
     return { event };
@@ -258,26 +260,22 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
 
   async #release(record: SourceRecord): Promise<Heard> {
     const { machines, store } = this.#tools;
-    await machines.update(record.machine.uuid, (stored) => {
-      const { migration: _ended, ...machine } = stored.machine;
-      return {
-        ...stored,
-        machine: { ...machine, state: "gone", cloud: record.peer, hostPorts: {} },
-      };
-    });
+    await machines.update(record.machine.uuid, (stored) =>
+      handedTo(stored, record.id, record.peer),
+    );
     await store.unpin(`migration:${record.id}`);
     return { event: "released" };
   }
 
-  async #rollBack(record: SourceRecord): Promise<Heard> {
+  async #rollBack({ id, machine, wasRunning }: SourceRecord, signal: AbortSignal): Promise<Heard> {
     const { machines, store } = this.#tools;
-    const { uuid } = record.machine;
-    if (record.wasRunning) await machines.start(uuid);
-    await machines.update(uuid, (stored) => {
-      const { migration: _ended, ...machine } = stored.machine;
-      return { ...stored, machine };
-    });
-    await store.unpin(`migration:${record.id}`);
+    const { uuid } = machine;
+    // Without its mark the machine was brought back before, and is others' since.
+    if ((await machines.store.find(uuid))?.machine.migration === id) {
+      if (wasRunning) await machines.start(uuid, { migration: id, signal });
+      await machines.update(uuid, (stored) => unmarked(stored, id));
+    }
+    await store.unpin(`migration:${id}`);
     return { event: "rolled-back" };
   }
 }
