@@ -15,7 +15,7 @@ export const NO_FAULTS: JournalHooks = {
   holds: () => false,
 };
 
-const FORM = /^(before|after|hold):(source|destination):([a-z-]+)$/;
+type Form = "before" | "after" | "hold";
 const FILE = "file:";
 
 /**
@@ -25,16 +25,15 @@ const FILE = "file:";
  *   journalled. It is how the tests place a crash at an exact point; the crash itself is real.
  * - `hold:ROLE:PHASE`: the agent stays in that phase: it answers, and obeys its operator, but
  *   starts no effect and takes no step that the other side asks for.
- * - `file:PATH`: the file holds one of the above, and may change or go at any time.
+ * - `file:PATH`: the file holds any number of the above, one on a line, and may change or go at any
+ *   time.
  */
 export function journalFault(text: string | undefined, tools: FaultTools): JournalHooks {
   if (text === undefined) return NO_FAULTS;
-  const wanted = (): string | undefined =>
-    text.startsWith(FILE) ? tools.read(text.slice(FILE.length)) : text;
-  const meets = (form: string, record: { role: string; phase: string }): boolean => {
-    const [, when, role, phase] = FORM.exec(wanted()?.trim() ?? "") ?? [];
-    return when === form && role === record.role && phase === record.phase;
-  };
+  const wanted = (): string[] =>
+    (text.startsWith(FILE) ? (tools.read(text.slice(FILE.length)) ?? "") : text).split("\n");
+  const meets = (form: Form, { role, phase }: { role: string; phase: string }): boolean =>
+    wanted().includes(`${form}:${role}:${phase}`);
   return {
     beforeSave: (record) => {
       if (meets("before", record)) tools.kill();

@@ -1,0 +1,77 @@
+/** What the fault tests share: a scene that is set up once and anew after a test that failed. */
+import assert from "node:assert/strict";
+import { after, test, type TestContext } from "node:test";
+import { startFederation, type Federation, type FederationOptions } from "./federation.ts";
+import { startJourney, type Journey, type Outcome } from "./journey.ts";
+
+/** The whole matrix, or the fixed part of it that every test run takes. */
+export const ALL = process.env["FAULTS"] === "all";
+
+/** Cases that are always run, and those that only the whole matrix has. */
+export function chosen<T>(cases: readonly T[], always: (item: T, index: number) => boolean): T[] {
+  return cases.filter((item, index) => ALL || always(item, index));
+}
+
+/** Two clouds and one machine that all tests of a file use, one after the other. */
+export class Scene {
+  readonly #options: FederationOptions;
+  #journey: Promise<Journey> | undefined;
+
+  constructor(options: FederationOptions = {}) {
+    this.#options = options;
+    after(() => this.close());
+  }
+
+  /** A test on the scene; when it fails, the agents' logs are shown and the scene is made anew. */
+  test(name: string, work: (journey: Journey, context: TestContext) => Promise<void>): void {
+    test(name, async (context) => {
+      const opening = (this.#journey ??= this.#open());
+      opening.catch(() => (this.#journey = undefined));
+      const journey = await opening;
+      try {
+        await work(journey, context);
+      } catch (error) {
+        const { a, b } = journey.federation;
+        for (const cloud of [a, b]) context.diagnostic(`${cloud.name}\n${cloud.log()}`);
+        await this.close().catch((cause: unknown) => context.diagnostic(String(cause)));
+        throw error;
+      }
+    });
+  }
+
+  async #open(): Promise<Journey> {
+    const federation = await startFederation(this.#options);
+    try {
+      return await startJourney(federation);
+    } catch (error) {
+      await federation.close();
+      throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    const opened = this.#journey;
+    this.#journey = undefined;
+    const journey = await opened?.catch(() => undefined);
+    await journey?.federation.close();
+  }
+}
+
+/** Waits for both ends and checks everything. */
+export async function expectEnd(
+  journey: Journey,
+  id: string,
+  expected: Outcome,
+  timeout_ms?: number,
+): Promise<void> {
+  const outcome = await journey.settle(id, timeout_ms);
+  assert.equal(outcome, expected);
+  await journey.assertWhole(id, outcome);
+}
+
+/** The ids that a cloud knows, so that a new one can be told. */
+export async function knownIds(federation: Federation): Promise<ReadonlySet<string>> {
+  const lists = [federation.a, federation.b].map((cloud) => cloud.call("migration.list", {}));
+  const all = (await Promise.all(lists)).flatMap(({ migrations }) => migrations);
+  return new Set(all.map(({ migration }) => migration));
+}
