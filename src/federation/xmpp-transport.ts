@@ -53,6 +53,8 @@ const TIMING: Timing = {
 export interface XmppTransport extends FederationTransport {
   /** Our full address: the account's, with a resource once logged in. */
   address(): string;
+  /** Is the agent logged in at its own server? */
+  online(): boolean;
   /** To be called after the list of peers has changed: admits the new ones to a room of ours. */
   refreshPeers(): Promise<void>;
 }
@@ -70,6 +72,7 @@ export function createXmppTransport(world: World, settings: XmppTransportSetting
   const transport = new AgentTransport(world, { cloud, key, carrier, cardOf, refresh_ms });
   return Object.assign(transport, {
     address: () => carrier.address(),
+    online: () => carrier.online(),
     refreshPeers: () => carrier.refreshMembers(),
   });
 }
@@ -98,6 +101,10 @@ class XmppCarrier implements Carrier {
 
   address(): string {
     return this.#client.jid ?? this.#address;
+  }
+
+  online(): boolean {
+    return this.#client.jid !== undefined;
   }
 
   async start(events: CarrierEvents): Promise<void> {

@@ -93,7 +93,7 @@ export class DestinationRole implements Role<
       return false;
     }
     this.#refusals += 1;
-    void this.#receiver.close().catch(() => undefined);
+    void this.#receiver.close();
     return this.#refusals <= REFUSALS_MAX;
   }
 

@@ -80,7 +80,7 @@ export async function fetchComponents(
   );
   for (const reference of references) {
     if ((await store.find(reference.id)) !== undefined) continue;
-    const bytes = await fetchComponent(tools, holder.open(course), reference, signal);
+    const bytes = await fetchComponent(tools, holder.open(course), { id, reference }, signal);
     componentBytes[reference.id] = (componentBytes[reference.id] ?? 0) + bytes;
     const wireBytes = course.record.wireBytes + holder.takeWireBytes();
     const detail = `${reference.name} ${bytes} bytes`;
@@ -99,15 +99,21 @@ export async function fetchComponents(
 }
 
 async function fetchComponent(
-  { store }: MigrationTools,
+  tools: MigrationTools,
   receiver: DataReceiver,
-  reference: ComponentReference,
+  { id: migration, reference }: { readonly id: string; readonly reference: ComponentReference },
   signal: AbortSignal,
 ): Promise<number> {
+  const { store } = tools;
   let bytes = await receiver.fetchBlob(reference.manifest, signal);
   const blobs = await store.blobsOf(reference.manifest);
   // Nothing of a component that was not asked for may get in.
   if (!blobs.some(({ digest }) => digest === reference.id)) throw otherComponent(reference);
+  tools.own(
+    migration,
+    reference.id,
+    blobs.map(({ digest }) => digest),
+  );
   for (const blob of blobs) {
     const other = blob.digest === reference.id ? undefined : await store.find(blob.digest);
     if (other !== undefined) throw otherComponent(reference);

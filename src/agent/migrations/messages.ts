@@ -20,6 +20,8 @@ import { endpointShape, stopShape } from "./record.ts";
 
 export const MIGRATION_VERSION = 1;
 
+const uuid = z.string().regex(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, "is not a UUID");
+const name = z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, "is not a machine's name");
 const digest = z.custom<Digest>(isDigest, "is not a sha256 digest");
 const token = z.string().min(16).max(256);
 const bytes = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
@@ -28,8 +30,8 @@ const time = z.number().min(0);
 const planQuestion = z.object({
   version: z.number().int().min(1),
   appliance: words.appliance,
-  machine: z.uuid(),
-  name: z.string().min(1).max(128),
+  machine: uuid,
+  name,
   userDataBytes: bytes,
 });
 
@@ -42,7 +44,7 @@ const planAnswer = z.object({
 
 const proposal = z.object({
   version: z.number().int().min(1),
-  machine: z.object({ uuid: z.uuid(), name: z.string().min(1).max(128), created_ms: time }),
+  machine: z.object({ uuid, name, created_ms: time }),
   appliance: words.appliance,
   /** Digest of the composed image at the source: the destination must compose the same. */
   composed: digest,
@@ -94,6 +96,9 @@ export const decodePlanAnswer = decoder("plan answer", planAnswer);
 export const decodeProposal = decoder("proposal", proposal);
 export const decodeSourceStatus = decoder("status", sourceStatus);
 export const decodeDestinationStatus = decoder("status", destinationStatus);
+
+/** The migration's id names files and pins: it must be a UUID. @throws `migration.message-invalid` */
+export const decodeSession: (from: string, session: Json) => string = decoder("session", uuid);
 
 /** A message as JSON: members that are undefined vanish. */
 export function encode(message: object): Json {

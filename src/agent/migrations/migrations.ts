@@ -1,49 +1,63 @@
-import { TesseraError, type Json, type Machine, type Offer } from "#core";
-import { type DestinationEvent, type SourceEvent } from "#migration";
+import { componentsOf, reportOf, TesseraError, type Json, type Offer } from "#core";
 import type { AgentMessage } from "#federation";
-import { objections } from "#placement";
+import { type DestinationEvent, type DestinationPhase, type SourceEvent } from "#migration";
 import { newToken } from "#transfer";
-import { componentsOf } from "#core";
+import { createTurns } from "../turns.ts";
+import { Admission, refusal } from "./admission.ts";
 import { createCourse, type Course } from "./course.ts";
 import { DestinationRole } from "./destination-role.ts";
-import {
-  decodePlanQuestion,
-  decodeProposal,
-  encode,
-  MIGRATION_VERSION,
-  type PlanAnswer,
-  type Proposal,
-} from "./messages.ts";
-import { heldOf, Planner, type Planned, type Route } from "./planner.ts";
+import { removeLeftovers } from "./leftovers.ts";
+import { decodeSession, encode } from "./messages.ts";
+import { Planner, type Planned, type Route } from "./planner.ts";
 import type { DestinationRecord, MigrationRecord, SourceRecord } from "./record.ts";
 import { SourceRole } from "./source-role.ts";
 import type { MigrationTools } from "./tools.ts";
-import { createTurns } from "../turns.ts";
 
 type AnyCourse = Course<SourceRecord, SourceEvent> | Course<DestinationRecord, DestinationEvent>;
+
+/** Phases in which the machine counts although it is not among our machines, or does not run. */
+const COMING: readonly DestinationPhase[] = [
+  "accepted",
+  "composing",
+  "prepared",
+  "receiving",
+  "received",
+  "starting",
+];
 
 /** All migrations of this cloud, on either side. */
 export class Migrations {
   readonly planner: Planner;
   readonly #tools: MigrationTools;
-  readonly #offer: () => Promise<Offer>;
+  readonly #admission: Admission;
   readonly #courses = new Map<string, AnyCourse>();
   readonly #turns = createTurns();
+  #stopped = false;
 
   constructor(tools: MigrationTools, offer: () => Promise<Offer>) {
     this.#tools = tools;
-    this.#offer = offer;
+    this.#admission = new Admission(tools, offer, () => this.incoming());
     this.planner = new Planner(tools, offer);
   }
 
-  /** Goes on with what a crash or a restart interrupted. */
-  recover(): void {
-    for (const record of this.#tools.journal.list()) {
-      if (!record.settled) this.#begin(record);
+  /**
+   * Goes on with what a crash or a restart interrupted, and removes what it left. To be called
+   * once, before any message is handled.
+   */
+  async recover(): Promise<void> {
+    const { journal, machines } = this.#tools;
+    await removeLeftovers(this.#tools);
+    const records = journal.list();
+    for (const record of records) {
+      if (isProposed(record)) await this.#mark(record).catch(() => undefined);
     }
+    const marks = new Set((await machines.list()).map(({ migration }) => migration));
+    // A machine may still carry the mark of a migration that has nothing left to say.
+    for (const record of records) if (!record.settled || marks.has(record.id)) this.#begin(record);
   }
 
   async stop(): Promise<void> {
+    this.#stopped = true;
     await Promise.all([...this.#courses.values()].map((course) => course.stop()));
     this.#courses.clear();
   }
@@ -55,13 +69,47 @@ export class Migrations {
       const planned = await this.planner.plan(route);
       refuseObjections(planned);
       const record = await this.#newSource(route, planned);
-      this.#first(record, "proposed");
-      await this.#tools.machines.update(record.machine.uuid, (stored) => ({
-        ...stored,
-        machine: { ...stored.machine, migration: record.id },
-      }));
+      try {
+        this.#requireRunning();
+        this.#first(record, "proposed");
+        await this.#mark(record);
+      } catch (cause) {
+        await this.#giveUp(record, cause);
+        throw cause;
+      }
       this.#begin(record);
       return { record, planned };
+    });
+  }
+
+  /** Marks the machine as taking part; it may have the mark already. */
+  async #mark({ id, machine: { uuid } }: SourceRecord): Promise<void> {
+    await this.#tools.machines.update(uuid, (stored) => ({
+      ...stored,
+      machine: { ...stored.machine, migration: id },
+    }));
+  }
+
+  /** A migration that could not begin must not begin by itself later. */
+  async #giveUp(record: SourceRecord, cause: unknown): Promise<void> {
+    const { journal, store, world } = this.#tools;
+    const ended_ms = world.clock.now();
+    const error = reportOf(cause);
+    const ended: SourceRecord = { ...record, phase: "aborted", settled: true, ended_ms, error };
+    try {
+      await store.unpin(`migration:${record.id}`);
+      const known = journal.load(record.id) !== undefined;
+      if (known) journal.save(ended, { event: "failed", detail: error.message, at_ms: ended_ms });
+    } catch (failure) {
+      world.log.log("error", "a migration is not given up", { ...reportOf(failure) });
+    }
+  }
+
+  #requireRunning(): void {
+    if (!this.#stopped) return;
+    const message = "the agent is stopping";
+    throw new TesseraError("environment", "migration.agent-stopping", message, {
+      remedy: "ask again when it runs",
     });
   }
 
@@ -119,114 +167,58 @@ export class Migrations {
     };
   }
 
-  /** Answers another agent. Messages of one migration take turns. */
+  /**
+   * Answers another agent. Messages of one migration take turns.
+   *
+   * @throws `migration.message-invalid`, `migration.not-yours`, and what admission throws (peer)
+   */
   async handle(from: string, message: AgentMessage): Promise<Json> {
+    this.#requireRunning();
     const { session, action, body } = message;
-    if (action === "plan-get") return encode(await this.#answerPlan(from, body));
-    return await this.#turns.take(session, async () => {
-      const course = this.#courses.get(session) ?? this.#revive(session);
-      if (course === undefined) return await this.#newcomer(from, session, action, body);
-      if (course.record.peer !== from) throw strange(from, session);
+    if (action === "plan-get") return encode(await this.#admission.answerPlan(from, body));
+    const id = decodeSession(from, session);
+    return await this.#turns.take(id, async () => {
+      const course = this.#courses.get(id) ?? this.#revive(id);
+      if (course === undefined) return await this.#newcomer(from, message);
+      if (course.record.peer !== from) throw strange(from, id);
       if (action === "session-initiate") return course.status();
       return await course.hear(body);
     });
   }
 
-  #revive(session: string): AnyCourse | undefined {
-    const record = this.#tools.journal.load(session);
-    return record === undefined ? undefined : this.#create(record);
+  #revive(id: string): AnyCourse | undefined {
+    this.#requireRunning();
+    const record = this.#tools.journal.load(id);
+    return record === undefined ? undefined : this.#begin(record);
   }
 
-  async #newcomer(
-    from: string,
-    session: string,
-    action: AgentMessage["action"],
-    body: Json,
-  ): Promise<Json> {
+  async #newcomer(from: string, { session, action, body }: AgentMessage): Promise<Json> {
     if (action !== "session-initiate") return { phase: "unknown" };
-    const proposal = decodeProposal(from, body);
-    const record = await this.#newDestination(from, session, proposal);
-    this.#first(record, "proposal");
-    return this.#begin(record).status();
+    // One after the other: what the first one takes, the second one must not count on.
+    return await this.#turns.take("admission", async () => {
+      const record = await this.#admission.admit(from, session, body);
+      this.#requireRunning();
+      this.#first(record, "proposal");
+      return this.#begin(record).status();
+    });
   }
 
-  async #newDestination(from: string, id: string, proposal: Proposal): Promise<DestinationRecord> {
-    const { world } = this.#tools;
-    const { machine, appliance, userData } = proposal;
-    const reasons = await this.#objections(
-      proposal,
-      machine.uuid,
-      machine.name,
-      userData.allocatedBytes,
+  /** The migrations that are bringing a machine here, which is not one of ours yet. */
+  incoming(): DestinationRecord[] {
+    return [...this.#courses.values()].flatMap(({ record }) =>
+      record.role === "destination" && COMING.includes(record.phase) ? [record] : [],
     );
-    const [reason] = reasons;
-    if (reason !== undefined) throw refusal(reason, machine.uuid, reasons);
-    return {
-      id,
-      role: "destination",
-      phase: "accepted",
-      machine,
-      appliance,
-      peer: from,
-      wasRunning: proposal.wasRunning,
-      started_ms: world.clock.now(),
-      settled: false,
-      composed: proposal.composed,
-      handOverDigest: proposal.handOverDigest,
-      data: proposal.data,
-      held: await heldOf(this.#tools, componentsOf(appliance)),
-      componentBytes: {},
-      userDataSizeBytes: userData.sizeBytes,
-      wireBytes: 0,
-      took_ms: {},
-    };
-  }
-
-  async #answerPlan(from: string, body: Json): Promise<PlanAnswer> {
-    const question = decodePlanQuestion(from, body);
-    return {
-      held: await heldOf(this.#tools, componentsOf(question.appliance)),
-      certificate: this.#tools.endpoint().certificate,
-      objections: await this.#objections(
-        question,
-        question.machine,
-        question.name,
-        question.userDataBytes,
-      ),
-    };
-  }
-
-  /** Why this cloud would not take the machine. */
-  async #objections(
-    { version, appliance }: { version: number; appliance: Machine["appliance"] },
-    uuid: string,
-    name: string,
-    allocatedBytes: number,
-  ): Promise<string[]> {
-    if (version > MIGRATION_VERSION) return [`speaks migration version ${MIGRATION_VERSION}`];
-    const offer = await this.#offer();
-    const now_ms = this.#tools.world.clock.now();
-    const known = await this.#tools.machines.list();
-    const present = known.filter((machine) => machine.state !== "gone");
-    const reasons = objections({ appliance, allocatedBytes, now_ms }, offer);
-    const named = present.some((machine) => machine.name === name && machine.uuid !== uuid);
-    const here = present.some((machine) => machine.uuid === uuid);
-    return [
-      ...reasons,
-      ...(named ? [`has another machine named "${name}"`] : []),
-      ...(here ? ["has this machine already"] : []),
-    ];
   }
 
   list(): MigrationRecord[] {
     return this.#tools.journal.list();
   }
 
-  /** @throws `migration.unknown` */
+  /** By id or the first digits of one, six at least. @throws `migration.unknown` */
   find(text: string): MigrationRecord {
-    const all = this.list().filter(
-      ({ id }) => id === text || (text.length >= 6 && id.startsWith(text)),
-    );
+    const exact = this.#courses.get(text)?.record ?? this.#tools.journal.load(text);
+    if (exact !== undefined) return exact;
+    const all = text.length < 6 ? [] : this.list().filter(({ id }) => id.startsWith(text));
     const [found] = all;
     if (found !== undefined && all.length === 1) return found;
     throw new TesseraError("misuse", "migration.unknown", `no migration "${text}" here`, {
@@ -278,9 +270,7 @@ export class Migrations {
     message: string,
   ): Promise<MigrationRecord> {
     const course = this.#courses.get(id);
-    const before = course?.record.phase;
-    if (course !== undefined) await dispatch(course, event, error);
-    if (course !== undefined && course.record.phase !== before) return course.record;
+    if (course !== undefined && (await dispatch(course, event, error))) return course.record;
     throw new TesseraError("misuse", code, message, { subject: id });
   }
 
@@ -311,29 +301,21 @@ async function dispatch(
   course: AnyCourse,
   event: "cancel" | "resolve-keep" | "resolve-give-up",
   error: MigrationRecord["error"],
-): Promise<void> {
-  if (course.record.role === "source") {
-    await (course as Course<SourceRecord, SourceEvent>).dispatch({ event, patch: { error } });
-  } else {
-    await (course as Course<DestinationRecord, DestinationEvent>).dispatch({
-      event,
-      patch: { error },
-    });
-  }
+): Promise<boolean> {
+  const happening = { event, patch: { error } };
+  return course.record.role === "source"
+    ? await (course as Course<SourceRecord, SourceEvent>).dispatch(happening)
+    : await (course as Course<DestinationRecord, DestinationEvent>).dispatch(happening);
+}
+
+function isProposed(record: MigrationRecord): record is SourceRecord {
+  return record.role === "source" && record.phase === "proposed" && !record.settled;
 }
 
 function refuseObjections({ plan, answer }: Planned): void {
   const [first] = answer.objections;
   if (first !== undefined)
     throw refusal(`${plan.destination} ${first}`, plan.machine, answer.objections);
-}
-
-function refusal(reason: string, machine: string, all: readonly string[]): TesseraError {
-  const more = all.length > 1 ? ` (and ${all.length - 1} more)` : "";
-  return new TesseraError("peer", "migration.refused", `refused: ${reason}${more}`, {
-    subject: machine,
-    remedy: 'see "tessera cloud show", or choose another cloud',
-  });
 }
 
 function strange(from: string, session: string): TesseraError {

@@ -1,9 +1,10 @@
-import { openFileDevice } from "#block";
+import { openFileDevice, type BlockDevice } from "#block";
 import {
   componentsOf,
   referenceOf,
   TesseraError,
   totalLength,
+  type ByteRange,
   type ComponentReference,
   type Digest,
   type Machine,
@@ -12,11 +13,11 @@ import {
 } from "#core";
 import { makePlan } from "#migration";
 import { rankClouds, type Candidacy } from "#placement";
+import { compressionLevel } from "#transfer";
 import { sampleRatio } from "./estimate.ts";
 import { decodePlanAnswer, encode, MIGRATION_VERSION, type PlanAnswer } from "./messages.ts";
 import type { MigrationTools } from "./tools.ts";
 
-const LEVEL = 9;
 const RATE_ASSUMED = 100e6;
 
 export interface Route {
@@ -35,11 +36,16 @@ export interface Planned {
   readonly considered?: readonly Candidacy[];
 }
 
+interface UserDataBlock {
+  readonly sizeBytes: number;
+  readonly allocatedBytes: number;
+  readonly ranges: readonly ByteRange[];
+}
+
 /** Makes plans: measures what is here, asks the destination what it holds. */
 export class Planner {
   readonly #tools: MigrationTools;
   readonly #offer: () => Promise<Offer>;
-  readonly #ratios = new Map<Digest, Promise<number>>();
 
   constructor(tools: MigrationTools, offer: () => Promise<Offer>) {
     this.#tools = tools;
@@ -47,12 +53,16 @@ export class Planner {
   }
 
   async plan(route: Route): Promise<Planned> {
-    const userData = await this.#userData(route.machine.uuid);
+    if (route.to === this.#tools.cloud) throw isHere(route.to, route.machine);
+    const block = await this.#userData(route.machine.uuid);
     const own = await this.#offer();
-    const considered = route.to === undefined ? this.#rank(route, userData, own) : undefined;
+    const considered = route.to === undefined ? this.#rank(route, block, own) : undefined;
     const to = route.to ?? chosenOf(considered ?? [], route.machine);
+    const { ranges: _ranges, ...userData } = block;
     const answer = await this.ask(to, route.machine, userData.allocatedBytes);
     const theirs = this.#tools.transport.peers().find(({ cloud }) => cloud === to)?.offer;
+    const rate = rateOf(route.bwlimit, own, theirs);
+    const level = compressionLevel({ limitBitsPerSecond: rate.bitsPerSecond });
     const plan = makePlan({
       machine: route.machine.uuid,
       source: this.#tools.cloud,
@@ -60,9 +70,12 @@ export class Planner {
       mode: "cold",
       appliance: route.machine.appliance,
       held: answer.held,
-      ratios: await this.#ratiosOf(componentsOf(route.machine.appliance)),
-      userData: { allocatedBytes: userData.allocatedBytes, bytes: userData.bytes },
-      rate: rateOf(route.bwlimit, own, theirs),
+      ratios: await this.#ratiosOf(componentsOf(route.machine.appliance), level),
+      userData: {
+        allocatedBytes: userData.allocatedBytes,
+        bytes: await this.#userDataBytes(route.machine.uuid, block, level),
+      },
+      rate,
       pricePerGB: own.egressPricePerGB,
       notes: answer.objections.map((objection) => `${to} would refuse: ${objection}`),
     });
@@ -94,34 +107,46 @@ export class Planner {
     return rankClouds({ appliance, allocatedBytes, now_ms, ...link }, offers);
   }
 
-  async #userData(uuid: string): Promise<Planned["userData"] & { bytes: number }> {
-    const { world, machines } = this.#tools;
-    const path = machines.store.dataPath(uuid);
-    const device = await openFileDevice(world, path, { readOnly: true });
-    try {
+  async #userData(uuid: string): Promise<UserDataBlock> {
+    return await this.#withUserData(uuid, async (device) => {
       const ranges = await device.allocated();
-      const allocatedBytes = totalLength(ranges);
-      const bytes = Math.ceil(allocatedBytes * (await sampleRatio(device, ranges, LEVEL)));
-      return { sizeBytes: device.sizeBytes, allocatedBytes, bytes };
+      return { sizeBytes: device.sizeBytes, allocatedBytes: totalLength(ranges), ranges };
+    });
+  }
+
+  async #userDataBytes(uuid: string, block: UserDataBlock, level: number): Promise<number> {
+    const { allocatedBytes, ranges } = block;
+    const ratio = await this.#withUserData(uuid, (device) => sampleRatio(device, ranges, level));
+    return Math.ceil(allocatedBytes * ratio);
+  }
+
+  async #withUserData<T>(uuid: string, work: (device: BlockDevice) => Promise<T>): Promise<T> {
+    const { world, machines } = this.#tools;
+    const device = await openFileDevice(world, machines.store.dataPath(uuid), { readOnly: true });
+    try {
+      return await work(device);
     } finally {
       await device.close();
     }
   }
 
-  /** Sampled once for each component: its bytes never change. */
-  async #ratiosOf(components: readonly ComponentReference[]): Promise<Map<Digest, number>> {
-    const entries = components.map(async ({ id, sizeBytes }) => {
-      const known = this.#ratios.get(id) ?? this.#sample(id, sizeBytes);
-      this.#ratios.set(id, known);
-      return [id, await known] as const;
-    });
-    return new Map(await Promise.all(entries));
+  /** Sampled once for each component and level, one after the other: each uses all processors. */
+  async #ratiosOf(
+    components: readonly ComponentReference[],
+    level: number,
+  ): Promise<Map<Digest, number>> {
+    const ratios = new Map<Digest, number>();
+    for (const { id, sizeBytes } of components) {
+      const measure = (): Promise<number> => this.#sample(id, sizeBytes, level);
+      ratios.set(id, await this.#tools.ratios.ratio(id, level, measure));
+    }
+    return ratios;
   }
 
-  async #sample(id: Digest, sizeBytes: number): Promise<number> {
+  async #sample(id: Digest, sizeBytes: number, level: number): Promise<number> {
     const reader = await this.#tools.store.openBlob(id);
     try {
-      return await sampleRatio(reader, [{ offset: 0, length: sizeBytes }], LEVEL);
+      return await sampleRatio(reader, [{ offset: 0, length: sizeBytes }], level);
     } finally {
       await reader.close();
     }
@@ -136,6 +161,14 @@ function rateOf(bwlimit: number | undefined, own: Offer, theirs: Offer | undefin
   }
   if (link !== undefined) return { bitsPerSecond: link, from: "offer" };
   return { bitsPerSecond: RATE_ASSUMED, from: "assumed" };
+}
+
+function isHere(cloud: string, { name, uuid }: Machine): TesseraError {
+  const message = `machine "${name}" is at ${cloud} already`;
+  return new TesseraError("misuse", "migration.same-cloud", message, {
+    subject: uuid,
+    remedy: 'name another cloud; see "tessera cloud ls"',
+  });
 }
 
 function chosenOf(considered: readonly Candidacy[], machine: Machine): string {

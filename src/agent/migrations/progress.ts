@@ -1,8 +1,9 @@
-import { componentsOf, type Clock, type Phase } from "#core";
+import { componentsOf, type Clock, type Digest, type Phase } from "#core";
 import type { TransferProgress } from "#transfer";
 import type { MigrationRecord } from "./record.ts";
 
 export interface StreamView {
+  /** A component's id, or `userData`. */
   readonly stream: string;
   readonly name: string;
   readonly doneBytes: number;
@@ -11,27 +12,50 @@ export interface StreamView {
 }
 
 const RATE_WINDOW_MS = 5000;
+const SAMPLE_MS = 100;
+/** Migrations whose streams are kept, the newest. */
+const KEPT_MAX = 64;
+const USER_DATA = "userData";
+const USER_DATA_STREAM = { id: USER_DATA, name: "user data" };
 
-/** What is moving now, in memory only: a restarted agent shows it again from the first frame. */
+interface Sample {
+  readonly at_ms: number;
+  readonly bytes: number;
+}
+
+/** What is known of one migration. */
+interface Moving {
+  /** What a blob belongs to: the id of its component. */
+  readonly owners: Map<string, Digest>;
+  readonly blobs: Map<string, TransferProgress>;
+  samples: Sample[];
+  wireBytes: number;
+}
+
+/**
+ * What is moving now, in memory only: a restarted agent shows it again from the first frame. The
+ * blobs of a component (image, manifest, config, fragments) are one stream, named by its id.
+ */
 export class ProgressBoard {
   readonly #clock: Clock;
-  readonly #streams = new Map<string, Map<string, TransferProgress>>();
-  readonly #samples = new Map<string, { at_ms: number; bytes: number }[]>();
+  readonly #moving = new Map<string, Moving>();
   readonly #listeners = new Map<string, Set<() => void>>();
 
   constructor(clock: Clock) {
     this.#clock = clock;
   }
 
+  /** Says which component blobs belong to, beside image and manifest, which are known. */
+  own(migration: string, component: Digest, blobs: readonly Digest[]): void {
+    const { owners } = this.#of(migration);
+    for (const blob of blobs) owners.set(blob, component);
+  }
+
   report(migration: string, progress: TransferProgress): void {
-    const streams = this.#streams.get(migration) ?? new Map<string, TransferProgress>();
-    this.#streams.set(migration, streams.set(progress.stream, progress));
-    const bytes = [...streams.values()].reduce((sum, { wireBytes }) => sum + wireBytes, 0);
-    const now_ms = this.#clock.monotonic();
-    const recent = (this.#samples.get(migration) ?? []).filter(
-      ({ at_ms }) => now_ms - at_ms < RATE_WINDOW_MS,
-    );
-    this.#samples.set(migration, [...recent, { at_ms: now_ms, bytes }]);
+    const moving = this.#of(migration);
+    moving.wireBytes += progress.wireBytes - (moving.blobs.get(progress.stream)?.wireBytes ?? 0);
+    moving.blobs.set(progress.stream, progress);
+    this.#sample(moving);
     this.changed(migration);
   }
 
@@ -42,29 +66,66 @@ export class ProgressBoard {
   onChange(migration: string, listener: () => void): () => void {
     const set = this.#listeners.get(migration) ?? new Set();
     this.#listeners.set(migration, set.add(listener));
-    return () => void set.delete(listener);
+    return () => {
+      set.delete(listener);
+      if (set.size === 0) this.#listeners.delete(migration);
+    };
   }
 
+  /** In the order of the appliance, the user data block last; only what has begun. */
   streams(record: MigrationRecord): StreamView[] {
-    const names = new Map<string, string>();
-    for (const { id, manifest, name } of componentsOf(record.appliance)) {
-      names.set(id, name);
-      names.set(manifest.digest, `${name} (manifest)`);
-    }
-    return [...(this.#streams.get(record.id)?.values() ?? [])].map((progress) => ({
-      ...progress,
-      name: names.get(progress.stream) ?? progress.stream,
-    }));
+    const moving = this.#moving.get(record.id);
+    if (moving === undefined) return [];
+    const components = componentsOf(record.appliance);
+    const owners = new Map<string, string>(moving.owners);
+    for (const { id, manifest } of components) owners.set(id, id).set(manifest.digest, id);
+    const named = [...components.map(({ id, name }) => ({ id, name })), USER_DATA_STREAM];
+    return named.flatMap(({ id, name }) => {
+      const blobs = [...moving.blobs.values()].filter(
+        ({ stream }) => stream === id || owners.get(stream) === id,
+      );
+      return blobs.length === 0 ? [] : [{ stream: id, name, ...sumOf(blobs) }];
+    });
   }
 
   bitsPerSecond(migration: string): number | undefined {
-    const samples = this.#samples.get(migration) ?? [];
+    const samples = this.#moving.get(migration)?.samples ?? [];
     const [first] = samples;
     const last = samples.at(-1);
-    if (first === undefined || last === undefined || last.at_ms - first.at_ms < 200)
+    if (first === undefined || last === undefined || last.at_ms - first.at_ms < 2 * SAMPLE_MS) {
       return undefined;
+    }
     return Math.max(0, ((last.bytes - first.bytes) * 8000) / (last.at_ms - first.at_ms));
   }
+
+  #of(migration: string): Moving {
+    const known = this.#moving.get(migration);
+    if (known !== undefined) return known;
+    const moving: Moving = { owners: new Map(), blobs: new Map(), samples: [], wireBytes: 0 };
+    const oldest = this.#moving.keys().next();
+    if (this.#moving.size >= KEPT_MAX && oldest.done === false) this.#moving.delete(oldest.value);
+    this.#moving.set(migration, moving);
+    return moving;
+  }
+
+  /** One sample in a while, however many frames come. */
+  #sample(moving: Moving): void {
+    const at_ms = this.#clock.monotonic();
+    const last = moving.samples.at(-1);
+    if (last !== undefined && at_ms - last.at_ms < SAMPLE_MS) return;
+    const recent = moving.samples.filter((sample) => at_ms - sample.at_ms < RATE_WINDOW_MS);
+    moving.samples = [...recent, { at_ms, bytes: moving.wireBytes }];
+  }
+}
+
+function sumOf(blobs: readonly TransferProgress[]): Omit<StreamView, "stream" | "name"> {
+  const add = (of: (blob: TransferProgress) => number): number =>
+    blobs.reduce((sum, blob) => sum + of(blob), 0);
+  return {
+    doneBytes: add(({ doneBytes }) => doneBytes),
+    totalBytes: add(({ totalBytes }) => totalBytes),
+    wireBytes: add(({ wireBytes }) => wireBytes),
+  };
 }
 
 const PHASES: Readonly<Record<string, Phase>> = {
@@ -76,6 +137,7 @@ const PHASES: Readonly<Record<string, Phase>> = {
   stopping: "stop",
   frozen: "userData",
   receiving: "userData",
+  received: "userData",
   "handed-over": "boot",
   starting: "boot",
   running: "boot",

@@ -237,12 +237,13 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
   async #blobs(record: SourceRecord): Promise<ReadonlySet<Digest>> {
     const { store } = this.#tools;
     const lists = await Promise.all(
-      componentsOf(record.appliance).map(async ({ manifest }) => [
-        manifest,
-        ...(await store.blobsOf(manifest)),
-      ]),
+      componentsOf(record.appliance).map(async ({ id, manifest }) => {
+        const blobs = [manifest, ...(await store.blobsOf(manifest))].map(({ digest }) => digest);
+        this.#tools.own(record.id, id, blobs);
+        return blobs;
+      }),
     );
-    return new Set(lists.flat().map(({ digest }) => digest));
+    return new Set(lists.flat());
   }
 
   async #stopMachine(record: SourceRecord, signal: AbortSignal): Promise<Heard> {

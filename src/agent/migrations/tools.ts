@@ -1,9 +1,11 @@
+import type { Digest } from "#core";
 import type { AgentKey, FederationTransport, PeerCard } from "#federation";
 import type { ComponentStore } from "#repository";
 import type { DataEndpoint, DataIdentity, DataServer, TransferProgress } from "#transfer";
 import type { Layout } from "../layout.ts";
 import type { Machines } from "../machines.ts";
 import type { CourseTools } from "./course.ts";
+import type { RatioCache } from "./ratios.ts";
 
 /** What the two roles need of their cloud. */
 export interface MigrationTools extends CourseTools {
@@ -18,4 +20,7 @@ export interface MigrationTools extends CourseTools {
   endpoint(): DataEndpoint;
   peer(cloud: string): PeerCard | undefined;
   progress(migration: string, progress: TransferProgress): void;
+  /** Tells the board which blobs a component has. */
+  own(migration: string, component: Digest, blobs: readonly Digest[]): void;
+  readonly ratios: RatioCache;
 }

@@ -1,0 +1,439 @@
+/**
+ * Two clouds in one process for the tests of this room: real repositories, journals and data ports,
+ * the in-process federation, and a hypervisor that keeps its machines in memory.
+ */
+import { mkdir, mkdtemp, open, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { TestContext } from "node:test";
+import { parseAppliance, resolveAppliance } from "#compose";
+import { TesseraError, type Appliance, type ComponentDescription, type World } from "#core";
+import {
+  createInProcessFederation,
+  temporaryAgentKey,
+  type AgentKey,
+  type Fate,
+  type InProcessFederation,
+  type Passage,
+  type PeerCard,
+} from "#federation";
+import type { Hypervisor, MachineSpecification, RunningMachine } from "#hypervisor";
+import { bufferSource, canonicalTree, fileSource, writeErofsFile, type TreeEntry } from "#image";
+import { openRepository, type ComponentStore } from "#repository";
+import { realWorld } from "#system";
+import { loadOrCreateDataIdentity, startDataServer, type DataServer } from "#transfer";
+import { assemble, type Assembly } from "./assembly.ts";
+import { parseConfig, type Config } from "./config.ts";
+import { NO_FAULTS } from "./faults.ts";
+import { openJournal, type Journal } from "./journal.ts";
+import { layoutOf } from "./layout.ts";
+import type { JournalHooks } from "./migrations/course.ts";
+import type { MigrationRecord } from "./migrations/record.ts";
+
+const RELEASE = "6.1.0-0-test";
+const SHORT = { peerTimeout: 1500, stopTimeout: 500, bootTimeout: 500, retry: 25 };
+
+function describe(changes: Partial<ComponentDescription>): ComponentDescription {
+  return {
+    kind: "program",
+    name: "tool",
+    version: "1",
+    architecture: "amd64",
+    packages: [],
+    provides: [],
+    requires: [],
+    instancePaths: [],
+    ...changes,
+  };
+}
+
+interface Small {
+  readonly description: ComponentDescription;
+  readonly files: Readonly<Record<string, string>>;
+}
+
+const MODULES = ["virtio_pci", "virtio", "virtio_blk", "erofs", "overlay"];
+
+const PARTS: readonly Small[] = [
+  {
+    description: describe({ kind: "kernel", name: "kernel", kernelRelease: RELEASE }),
+    files: {
+      "boot/vmlinux": "\x7fELF kernel",
+      "usr/lib/tessera/initramfs/busybox": "busybox",
+      [`usr/lib/modules/${RELEASE}/modules.builtin`]: "kernel/fs/ext4/ext4.ko\n",
+      [`usr/lib/modules/${RELEASE}/modules.dep`]: MODULES.map((m) => `kernel/${m}.ko:\n`).join(""),
+      ...Object.fromEntries(
+        MODULES.map((m) => [`usr/lib/modules/${RELEASE}/kernel/${m}.ko`, `module ${m}`]),
+      ),
+    },
+  },
+  {
+    description: describe({ kind: "os", name: "os" }),
+    files: { "sbin/init": "init", "etc/os-release": "ID=test\n" },
+  },
+  { description: describe({ name: "web" }), files: { "usr/bin/web": "serves pages" } },
+  { description: describe({ name: "data" }), files: { "usr/bin/data": "keeps records" } },
+];
+
+/** Adds the small components that are named to a repository. */
+export async function addComponents(
+  world: World,
+  store: ComponentStore,
+  directory: string,
+  names: readonly string[] = PARTS.map(({ description }) => description.name),
+): Promise<void> {
+  for (const { description, files } of PARTS) {
+    if (!names.includes(description.name)) continue;
+    const path = join(directory, `image-${description.name}`);
+    const entries = Object.entries(files).map(([name, text]) => textEntry(name, text));
+    await writeErofsFile(world, canonicalTree(entries), path);
+    const image = await fileSource(world, path);
+    try {
+      await store.add({ description, fragments: [], image });
+    } finally {
+      await image.close();
+      await rm(path);
+    }
+  }
+}
+
+function textEntry(path: string, text: string): TreeEntry {
+  const content = bufferSource(Buffer.from(text));
+  const common = { mode: 0o644, uid: 0, gid: 0, mtime_s: 1, xattrs: new Map<string, Uint8Array>() };
+  return { type: "file", path, ...common, content };
+}
+
+/** What a guest of these tests writes when it runs, one line a start. */
+const GUEST_OFFSET = 40 * 2 ** 20;
+
+/** Everything that runs anywhere, so that a machine that runs twice is seen. */
+export class Host {
+  /** Clouds by the UUID of the machine that runs there. */
+  readonly running = new Map<string, string>();
+  readonly doubled: string[] = [];
+  readonly starts: string[] = [];
+}
+
+interface Guest {
+  readonly specification: MachineSpecification;
+  end(): void;
+  readonly exited: Promise<void>;
+}
+
+/** Machines in memory; they outlive agents, and write to their user data block. */
+export class MemoryHypervisor implements Hypervisor {
+  /** Starts that are to fail. */
+  failing = 0;
+  /** Guests that never say that they are ready. */
+  mute = false;
+  readonly #cloud: string;
+  readonly #host: Host;
+  readonly #guests = new Map<string, Guest>();
+
+  constructor(cloud: string, host: Host) {
+    this.#cloud = cloud;
+    this.#host = host;
+  }
+
+  capabilities(): ReturnType<Hypervisor["capabilities"]> {
+    const architectures = ["amd64"];
+    const common = { accelerators: ["tcg"], cpuModels: ["any"], formats: ["raw"], architectures };
+    return Promise.resolve({ name: "memory", version: "1", ...common });
+  }
+
+  async start(specification: MachineSpecification): Promise<RunningMachine> {
+    const known = this.#guests.get(specification.directory);
+    if (known !== undefined) return this.#machine(known);
+    if (this.failing > 0) {
+      this.failing -= 1;
+      throw new TesseraError("environment", "hypervisor.start-failed", "it does not start");
+    }
+    const { promise: exited, resolve } = Promise.withResolvers<void>();
+    const { uuid, directory, dataPath } = specification;
+    const guest = { specification, exited, end: () => this.#end(directory, uuid, resolve) };
+    this.#guests.set(directory, guest);
+    const { running, doubled, starts } = this.#host;
+    if (running.has(uuid)) doubled.push(`${uuid} at ${running.get(uuid)} and ${this.#cloud}`);
+    running.set(uuid, this.#cloud);
+    starts.push(this.#cloud);
+    await appendLine(dataPath, `ran at ${this.#cloud}\n`);
+    return this.#machine(guest);
+  }
+
+  adopt(directory: string): Promise<RunningMachine | undefined> {
+    const guest = this.#guests.get(directory);
+    return Promise.resolve(guest === undefined ? undefined : this.#machine(guest));
+  }
+
+  /** What the machine was started from. */
+  specification(uuid: string): MachineSpecification | undefined {
+    return [...this.#guests.values()].find(({ specification }) => specification.uuid === uuid)
+      ?.specification;
+  }
+
+  /** The guest switches itself off. */
+  powerOff(uuid: string): void {
+    for (const guest of this.#guests.values()) if (guest.specification.uuid === uuid) guest.end();
+  }
+
+  #end(directory: string, uuid: string, exited: () => void): void {
+    this.#guests.delete(directory);
+    if (this.#host.running.get(uuid) === this.#cloud) this.#host.running.delete(uuid);
+    exited();
+  }
+
+  #machine({ specification, exited, end }: Guest): RunningMachine {
+    const { uuid, directory } = specification;
+    const alive = (): boolean => this.#guests.has(directory);
+    return {
+      uuid,
+      identity: { pid: 1, startTicks: 1, bootId: "memory" },
+      hostPorts: { http: 8080 },
+      consolePath: join(directory, "console.log"),
+      state: () => Promise.resolve(alive() ? "running" : "exited"),
+      ready: () => {
+        const message = "no word from the guest";
+        const error = new TesseraError("environment", "hypervisor.boot-timeout", message);
+        return this.mute ? Promise.reject(error) : Promise.resolve();
+      },
+      stop: () => {
+        end();
+        return Promise.resolve("graceful");
+      },
+      exited,
+      detach: () => Promise.resolve(),
+    };
+  }
+}
+
+async function appendLine(path: string, line: string): Promise<void> {
+  const file = await open(path, "r+");
+  try {
+    const { bytes, length } = await guestLines(path);
+    bytes.write(line, length);
+    await file.write(bytes, 0, 4096, GUEST_OFFSET);
+  } finally {
+    await file.close();
+  }
+}
+
+async function guestLines(path: string): Promise<{ bytes: Buffer; length: number }> {
+  const file = await open(path, "r");
+  try {
+    const bytes = Buffer.alloc(4096);
+    await file.read(bytes, 0, 4096, GUEST_OFFSET);
+    const end = bytes.indexOf(0);
+    return { bytes, length: end === -1 ? bytes.length : end };
+  } finally {
+    await file.close();
+  }
+}
+
+export interface CloudSettings {
+  readonly name: string;
+  /** Added to its `cloud.yaml`. */
+  readonly config?: Partial<Config>;
+  readonly components?: readonly string[];
+}
+
+/** One cloud; its agent can be restarted, its directory and its guests stay. */
+export class TestCloud {
+  readonly name: string;
+  readonly root: string;
+  readonly key: AgentKey = temporaryAgentKey();
+  readonly hypervisor: MemoryHypervisor;
+  hooks: JournalHooks = NO_FAULTS;
+  world: World;
+  readonly config: Config;
+  readonly #federation: InProcessFederation;
+  readonly #cards: () => readonly PeerCard[];
+  #running:
+    | { readonly assembly: Assembly; readonly journal: Journal; readonly data: DataServer }
+    | undefined;
+
+  constructor(
+    { name, config = {} }: CloudSettings,
+    root: string,
+    host: Host,
+    federation: InProcessFederation,
+    cards: () => readonly PeerCard[],
+  ) {
+    this.name = name;
+    this.root = root;
+    this.world = realWorld();
+    this.hypervisor = new MemoryHypervisor(name, host);
+    this.#federation = federation;
+    this.#cards = cards;
+    const yaml = `{cloud: ${name}, domain: ${name}.example, room: r@x, xmpp: {server: embedded, clientPort: 1, serverPort: 2}, data: {port: 1}, resources: {cpus: 8, memory: 8G}}`;
+    this.config = { ...parseConfig(yaml, "cloud.yaml"), times: SHORT, ...config };
+  }
+
+  card(): PeerCard {
+    const domain = `${this.name}.example`;
+    return { cloud: this.name, domain, jid: `agent@${domain}`, agentKey: this.key.publicKey };
+  }
+
+  async start(): Promise<void> {
+    const { world, root, name, key, config, hypervisor } = this;
+    await mkdir(root, { recursive: true });
+    const layout = layoutOf(root);
+    const journal = openJournal(layout.journal);
+    const dataIdentity = await loadOrCreateDataIdentity(world, layout.data);
+    const data = await startDataServer(world, {
+      identity: dataIdentity,
+      host: "127.0.0.1",
+      port: 0,
+    });
+    const others = (): readonly PeerCard[] =>
+      this.#cards().filter((card) => card.cloud !== this.name);
+    const assembly = await assemble(
+      world,
+      {
+        config,
+        layout,
+        key,
+        journal,
+        store: await openRepository(world, layout.repository),
+        hypervisor,
+        peers: {
+          list: others,
+          find: (cloud) => others().find((card) => card.cloud === cloud),
+          add: () => Promise.resolve(),
+          remove: () => Promise.resolve(),
+        },
+        transport: this.#federation.join(name, key, others),
+        dataServer: data,
+        dataIdentity,
+        card: () => this.card(),
+        transportState: () => "online",
+      },
+      { hooks: this.#hooks(), version: "test" },
+    );
+    this.#running = { assembly, journal, data };
+    await assembly.start();
+    await assembly.parts.offerChanged();
+  }
+
+  #hooks(): JournalHooks {
+    return {
+      beforeSave: (record) => this.hooks.beforeSave(record),
+      afterSave: (record) => this.hooks.afterSave(record),
+      holds: (record) => this.hooks.holds(record),
+    };
+  }
+
+  async stop(): Promise<void> {
+    const running = this.#running;
+    this.#running = undefined;
+    await running?.assembly.stop();
+    await running?.data.close();
+    running?.journal.close();
+  }
+
+  async restart(): Promise<void> {
+    await this.stop();
+    await this.start();
+  }
+
+  get parts(): Assembly["parts"] {
+    if (this.#running === undefined) throw new Error(`${this.name} is stopped`);
+    return this.#running.assembly.parts;
+  }
+
+  async appliance(programs: readonly string[] = ["web"]): Promise<Appliance> {
+    const text = `{name: app, kernel: kernel, os: os, programs: [${programs.join(", ")}], resources: {cpus: 1, memory: 256M, data: 64M}}`;
+    return await resolveAppliance(parseAppliance(text, "app.yaml"), this.parts.store);
+  }
+
+  /** A machine here, running unless `stopped` is given. */
+  async machine(
+    name = "web-1",
+    options: { readonly stopped?: boolean; readonly programs?: readonly string[] } = {},
+  ): Promise<string> {
+    const { machines } = this.parts;
+    const { uuid } = await machines.create(name, await this.appliance(options.programs), []);
+    if (options.stopped !== true) await machines.start(uuid);
+    return uuid;
+  }
+
+  /** Starts to migrate; gives the migration's id. */
+  async migrate(uuid: string, to?: string, bwlimit?: number): Promise<string> {
+    const { machines, migrations } = this.parts;
+    const { machine } = await machines.store.resolve(uuid);
+    const { record } = await migrations.start({
+      machine,
+      ...(to === undefined ? {} : { to }),
+      ...(bwlimit === undefined ? {} : { bwlimit }),
+    });
+    return record.id;
+  }
+
+  record(id: string): MigrationRecord | undefined {
+    return this.#running?.journal.load(id);
+  }
+
+  /** Resolves when a record satisfies the condition; looks after each change of the journal. */
+  async until(id: string, holds: (record: MigrationRecord) => boolean): Promise<MigrationRecord> {
+    const deadline_ms = Date.now() + 20_000;
+    for (;;) {
+      const record = this.record(id);
+      if (record !== undefined && holds(record)) return record;
+      if (Date.now() > deadline_ms) {
+        throw new Error(`${this.name}: still ${JSON.stringify(record?.phase)} of ${id}`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  }
+
+  async settled(id: string): Promise<MigrationRecord> {
+    return await this.until(id, ({ settled }) => settled);
+  }
+
+  async lines(uuid: string): Promise<string[]> {
+    const path = join(layoutOf(this.root).machines, uuid, "data.raw");
+    const { bytes, length } = await guestLines(path);
+    return bytes.subarray(0, length).toString().split("\n").filter(Boolean);
+  }
+
+  async journalText(): Promise<string> {
+    return (await readFile(layoutOf(this.root).journal)).toString("latin1");
+  }
+}
+
+export interface TestFederation {
+  readonly clouds: readonly [TestCloud, TestCloud];
+  readonly host: Host;
+  /** Decides about every message. */
+  fate: (passage: Passage) => Fate;
+  readonly federation: InProcessFederation;
+  /** Cards that everybody trusts. */
+  readonly cards: PeerCard[];
+}
+
+/** Two clouds, `messina` with all small components and `inquadro` with none; gone after the test. */
+export async function twoClouds(
+  t: TestContext,
+  settings: { readonly held?: readonly string[]; readonly config?: Partial<Config> } = {},
+): Promise<TestFederation> {
+  const directory = await mkdtemp(join(tmpdir(), "tessera-agent-"));
+  const host = new Host();
+  const cards: PeerCard[] = [];
+  const result: { fate: TestFederation["fate"] } = { fate: () => ({ kind: "pass" }) };
+  const federation = createInProcessFederation(realWorld(), (passage) => result.fate(passage));
+  const make = (name: string, config: Partial<Config> = {}): TestCloud =>
+    new TestCloud({ name, config }, join(directory, name), host, federation, () => cards);
+  const clouds = [make("messina"), make("inquadro", settings.config)] as const;
+  t.after(async () => {
+    for (const cloud of clouds) await cloud.stop();
+    await rm(directory, { recursive: true, force: true });
+  });
+  for (const cloud of clouds) {
+    cards.push(cloud.card());
+    await mkdir(cloud.root, { recursive: true });
+    const store = await openRepository(cloud.world, layoutOf(cloud.root).repository);
+    const names = cloud.name === "messina" ? undefined : (settings.held ?? []);
+    await addComponents(cloud.world, store, cloud.root, names);
+  }
+  for (const cloud of clouds) await cloud.start();
+  return Object.assign(result, { clouds, host, federation, cards });
+}

@@ -1,0 +1,132 @@
+import {
+  componentsOf,
+  TesseraError,
+  type Appliance,
+  type Json,
+  type Machine,
+  type Offer,
+} from "#core";
+import { objections } from "#placement";
+import {
+  decodePlanQuestion,
+  decodeProposal,
+  MIGRATION_VERSION,
+  type PlanAnswer,
+  type Proposal,
+} from "./messages.ts";
+import { heldOf } from "./planner.ts";
+import type { DestinationRecord } from "./record.ts";
+import type { MigrationTools } from "./tools.ts";
+
+/** What a plan question and a proposal have in common. */
+interface Candidate {
+  readonly uuid: string;
+  readonly name: string;
+  readonly appliance: Appliance;
+  readonly allocatedBytes: number;
+}
+
+/** Decides which machines of other clouds this one takes. */
+export class Admission {
+  readonly #tools: MigrationTools;
+  readonly #offer: () => Promise<Offer>;
+  readonly #incoming: () => readonly DestinationRecord[];
+
+  /** @param incoming the migrations that are bringing a machine here */
+  constructor(
+    tools: MigrationTools,
+    offer: () => Promise<Offer>,
+    incoming: () => readonly DestinationRecord[],
+  ) {
+    this.#tools = tools;
+    this.#offer = offer;
+    this.#incoming = incoming;
+  }
+
+  /** @throws `migration.message-invalid` */
+  async answerPlan(from: string, body: Json): Promise<PlanAnswer> {
+    const { version, machine, name, appliance, userDataBytes } = decodePlanQuestion(from, body);
+    const candidate = { uuid: machine, name, appliance, allocatedBytes: userDataBytes };
+    return {
+      held: await heldOf(this.#tools, componentsOf(appliance)),
+      certificate: this.#tools.endpoint().certificate,
+      objections:
+        version > MIGRATION_VERSION
+          ? [`speaks migration version ${MIGRATION_VERSION}`]
+          : await this.#objections(candidate),
+    };
+  }
+
+  /**
+   * The first record of a migration that a peer proposes.
+   *
+   * @throws `migration.message-invalid`, `migration.version-unsupported`, `migration.refused` (peer)
+   */
+  async admit(from: string, id: string, body: Json): Promise<DestinationRecord> {
+    const proposal = decodeProposal(from, body);
+    if (proposal.version > MIGRATION_VERSION) throw tooNew(from, proposal.version);
+    const { machine, appliance, userData } = proposal;
+    const { allocatedBytes } = userData;
+    const reasons = await this.#objections({ ...machine, appliance, allocatedBytes });
+    const [reason] = reasons;
+    if (reason !== undefined) throw refusal(reason, machine.uuid, reasons);
+    return this.#record(from, id, proposal);
+  }
+
+  async #record(from: string, id: string, proposal: Proposal): Promise<DestinationRecord> {
+    const { machine, appliance, userData, wasRunning, composed, handOverDigest, data } = proposal;
+    return {
+      id,
+      role: "destination",
+      phase: "accepted",
+      machine,
+      appliance,
+      peer: from,
+      wasRunning,
+      started_ms: this.#tools.world.clock.now(),
+      settled: false,
+      composed,
+      handOverDigest,
+      data,
+      held: await heldOf(this.#tools, componentsOf(appliance)),
+      componentBytes: {},
+      userDataSizeBytes: userData.sizeBytes,
+      wireBytes: 0,
+      took_ms: {},
+    };
+  }
+
+  /** Why this cloud would not take the machine. */
+  async #objections({ uuid, name, appliance, allocatedBytes }: Candidate): Promise<string[]> {
+    const offer = await this.#offer();
+    const now_ms = this.#tools.world.clock.now();
+    const present = (await this.#tools.machines.list()).filter(({ state }) => state !== "gone");
+    const all: Pick<Machine, "uuid" | "name">[] = [
+      ...present,
+      ...this.#incoming().map(({ machine }) => machine),
+    ];
+    const named = all.some((machine) => machine.name === name && machine.uuid !== uuid);
+    const here = all.some((machine) => machine.uuid === uuid);
+    return [
+      ...objections({ appliance, allocatedBytes, now_ms }, offer),
+      ...(named ? [`has another machine named "${name}"`] : []),
+      ...(here ? ["has this machine already"] : []),
+    ];
+  }
+}
+
+function tooNew(from: string, version: number): TesseraError {
+  const message = `${from} speaks migration version ${version}, and we ${MIGRATION_VERSION}`;
+  return new TesseraError("peer", "migration.version-unsupported", message, {
+    subject: from,
+    remedy: "update Tessera at the destination",
+  });
+}
+
+export function refusal(reason: string, machine: string, all: readonly string[]): TesseraError {
+  const more = all.length > 1 ? ` (and ${all.length - 1} more)` : "";
+  return new TesseraError("peer", "migration.refused", `refused: ${reason}${more}`, {
+    subject: machine,
+    remedy: 'see "tessera cloud show", or choose another cloud',
+  });
+}
