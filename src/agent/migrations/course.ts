@@ -84,6 +84,8 @@ export interface Course<R extends MigrationRecord, E extends string> {
 
 const RETRY_EFFECT_MS = 1000;
 const HOLD_MS = 20;
+/** A status is told again soon: a side that died has lost the question. */
+const ANSWER_MS = 10_000;
 
 function asTesseraError(error: unknown): TesseraError {
   if (error instanceof TesseraError) return error;
@@ -235,7 +237,7 @@ class RunningCourse<
   async #tell(): Promise<void> {
     const { peer, id } = this.#record;
     const message = { session: id, ...this.#role.message(this) };
-    await this.#receive(await this.#tools.transport.request(peer, message));
+    await this.#receive(await this.#tools.transport.request(peer, message, ANSWER_MS));
   }
 
   async #receive(body: Json): Promise<void> {
