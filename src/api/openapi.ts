@@ -111,7 +111,7 @@ function parametersOf(operation: Operation, schemas: Record<string, Json>): Json
 function bodyOf(operation: Operation, schemas: Record<string, Json>): Json {
   const path = inPath(operation);
   const members = Object.entries(operation.input.shape).filter(([key]) => !path.includes(key));
-  const input = z.strictObject(Object.fromEntries(members) as z.ZodRawShape);
+  const input = z.strictObject(Object.fromEntries(members));
   return {
     required: true,
     content: { "application/json": { schema: schemaOf(input, schemas) } },

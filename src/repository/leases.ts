@@ -81,7 +81,7 @@ export class Leases {
     const write = this.#tail.then(() => {
       const lease: Lease = {
         holder: this.#identity,
-        blobs: Object.fromEntries(this.#mine) as Lease["blobs"],
+        blobs: Object.fromEntries(this.#mine),
       };
       return this.#world.files.writeFileAtomic(this.#path, JSON.stringify(lease));
     });
