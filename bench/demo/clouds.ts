@@ -29,7 +29,7 @@ export interface Demo {
 /** Ends what an earlier demo left running. */
 export async function endDemo(): Promise<void> {
   await new Running(DEMO).end();
-  for (const name of ["messina", "inquadro"]) await endGuests(join(DEMO, name));
+  for (const name of ["messina", "inquadro"]) endGuests(join(DEMO, name));
 }
 
 /** Removes an earlier demo's clouds, but keeps what `messina` had built. */

@@ -8,7 +8,7 @@ import { receiptBytes } from "../../src/agent/migrations/receipt.ts";
 import { until, type Demo, type DemoCloud, DEMO } from "./clouds.ts";
 import { Writer, type DemoMachine } from "./machines.ts";
 import { measureMonolith, type Monolith } from "./monolith.ts";
-import { guestOf } from "./processes.ts";
+import { guestsBelow } from "./processes.ts";
 import { headline, run, say, tessera } from "./screen.ts";
 
 const world = realWorld();
@@ -103,7 +103,9 @@ async function prove({ from, to, machine }: Move): Promise<SignedReceipt> {
   const greeting = await machine.greet(await portOf(to, machine));
   check(greeting !== "", `the service answers at ${to.name}: ${greeting}`);
   const left = join(from.directory, "machines", receipt.machine);
-  check(guestOf(left) === undefined, `no process of the machine runs at ${from.name}`);
+  check(guestsBelow(left).length === 0, `no process of the machine runs at ${from.name}`);
+  const there = join(to.directory, "machines", receipt.machine);
+  check(guestsBelow(there).length === 1, `one process of the machine runs at ${to.name}`);
   const here = await from.api.call("machine.show", { machine: receipt.machine });
   check(
     here.state === "gone" && here.cloud === to.name,

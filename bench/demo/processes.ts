@@ -1,13 +1,13 @@
 /** The demo's own processes: started apart, remembered in a file, ended by pid and start time. */
 import { spawn } from "node:child_process";
-import { mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ProcessIdentity } from "#core";
 import { realWorld } from "#system";
 
-const { processes, files } = realWorld();
+const { processes } = realWorld();
 const END_MS = 15_000;
 
 /** What runs for the demo in `root`; kept so that a later run or `make clean` can end it. */
@@ -59,21 +59,24 @@ function read(file: string): ProcessIdentity[] {
 }
 
 /** Ends the guests of a cloud that no agent looks after any more. */
-export async function endGuests(cloud: string): Promise<void> {
-  for (const uuid of await files.list(join(cloud, "machines"))) {
-    const identity = guestOf(join(cloud, "machines", uuid));
-    if (identity !== undefined) processes.kill(identity, "SIGKILL");
-  }
+export function endGuests(cloud: string): void {
+  for (const identity of guestsBelow(join(cloud, "machines"))) processes.kill(identity, "SIGKILL");
 }
 
-/** The hypervisor process of a machine's directory, if it lives. */
-export function guestOf(directory: string): ProcessIdentity | undefined {
+/** Every process whose command line names a file below the directory: its machines' hypervisors. */
+export function guestsBelow(directory: string): ProcessIdentity[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name) && commandOf(name).includes(`${directory}/`))
+    .map((name) => processes.identify(Number(name)))
+    .filter((identity) => identity !== undefined);
+}
+
+function commandOf(pid: string): string {
   try {
-    const pid = Number(readFileSync(join(directory, "qemu.pid"), "utf8"));
     const command = readFileSync(`/proc/${pid}/cmdline`, "utf8");
-    return command.includes(`${directory}/`) ? processes.identify(pid) : undefined;
+    return command.startsWith("qemu-system") ? command : "";
   } catch {
-    return undefined;
+    return "";
   }
 }
 

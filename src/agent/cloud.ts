@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { TesseraError, type World } from "#core";
-import { encodeCard, loadOrCreateAgentKey, type AgentKey, type PeerCard } from "#federation";
+import { loadOrCreateAgentKey, type AgentKey, type PeerCard } from "#federation";
 import { createCertificates, type Certificates } from "#xmpp";
 import { parseConfig, readConfig, renderConfig, type Config } from "./config.ts";
 import { layoutOf, type Layout } from "./layout.ts";
@@ -18,6 +18,8 @@ export interface InitOptions {
   readonly clientPort?: number;
   readonly serverPort?: number;
   readonly dataPort?: number;
+  /** Data port that other clouds are told, where a forward or a relay stands before ours. */
+  readonly advertiseDataPort?: number;
   readonly cpus?: number;
   readonly memory?: string;
   readonly link?: string;
@@ -76,7 +78,11 @@ function configText(options: InitOptions): string {
       serverPort,
       advertise: { host: advertise, port: serverPort },
     },
-    data: { host, port: dataPort, advertise: [{ host: advertise, port: dataPort }] },
+    data: {
+      host,
+      port: dataPort,
+      advertise: [{ host: advertise, port: options.advertiseDataPort ?? dataPort }],
+    },
     ...(cpus === undefined && memory === undefined
       ? {}
       : {
@@ -114,5 +120,3 @@ export function cardOf({ config, key, certificates }: Cloud): PeerCard {
   const xmppAddress = xmpp.advertise ?? { host: xmpp.host, port: xmpp.serverPort };
   return { ...common, xmppCa: certificates.ca, xmppAddress };
 }
-
-export { encodeCard };

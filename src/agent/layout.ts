@@ -16,7 +16,6 @@ export interface Layout {
   readonly composed: string;
   readonly incoming: string;
   readonly journal: string;
-  readonly log: string;
   readonly cache: string;
   readonly work: string;
 }
@@ -36,7 +35,6 @@ export function layoutOf(root: string): Layout {
     composed: join(root, "composed"),
     incoming: join(root, "incoming"),
     journal: join(root, "journal.sqlite"),
-    log: join(root, "agent.log"),
     cache: join(root, "cache"),
     work: join(root, "work"),
   };

@@ -89,6 +89,6 @@ function refuseClash(own: string, cards: readonly PeerCard[], card: PeerCard): v
 function unknown(cloud: string): TesseraError {
   return new TesseraError("misuse", "agent.peer-unknown", `no peer "${cloud}" is trusted here`, {
     subject: cloud,
-    remedy: 'see "tessera peer ls"',
+    remedy: 'see "tessera agent peers"',
   });
 }

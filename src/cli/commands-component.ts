@@ -21,8 +21,8 @@ function addBuild(component: Command, bench: Bench): void {
   const build = leaf(component, "build <recipe>", {
     summary: "build a component from a recipe; its lock lies beside it",
     examples: [
-      "tessera component build examples/debian-12.yaml",
-      "tessera component build examples/nginx.yaml --relock    (take newer packages)",
+      "tessera component build examples/components/debian-12.yaml",
+      "tessera component build examples/components/nginx.yaml --relock    (take newer packages)",
     ],
   }).option("--relock", "resolve package versions anew and replace the lock");
   act<{ relock?: boolean }>(bench, build, async (session, [file = ""], { relock }) => {

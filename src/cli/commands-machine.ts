@@ -21,7 +21,7 @@ export function addApplianceCommands(root: Command, bench: Bench): void {
     .description("appliances: what a machine is made of and needs");
   const check = leaf(appliance, "check <file>", {
     summary: "check an appliance file and its constraints; exit code 3 when it does not fit",
-    examples: ["tessera appliance check examples/web.yaml"],
+    examples: ["tessera appliance check examples/appliances/web.yaml"],
   });
   act(bench, check, async (session, [file = ""]) => {
     const result = await session.call("appliance.check", await readAppliance(bench, file));
@@ -30,7 +30,7 @@ export function addApplianceCommands(root: Command, bench: Bench): void {
   });
   const add = leaf(appliance, "add <file>", {
     summary: "keep an appliance, so that machines can be made of it",
-    examples: ["tessera appliance add examples/web.yaml"],
+    examples: ["tessera appliance add examples/appliances/web.yaml"],
   });
   act(bench, add, async (session, [file = ""]) => {
     const result = await session.call("appliance.add", await readAppliance(bench, file));

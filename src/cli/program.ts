@@ -22,7 +22,7 @@ Results go to standard output; progress, remarks and errors to standard error.`;
 
 const EXAMPLES = [
   "tessera agent run /var/lib/tessera",
-  "tessera component build examples/nginx.yaml",
+  "tessera component build examples/components/nginx.yaml",
   "tessera plan web-1 --to inquadro",
   "tessera migrate web-1 --to inquadro --bwlimit 50Mbit/s",
 ];

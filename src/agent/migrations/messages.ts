@@ -74,7 +74,6 @@ const destinationStatus = z.object({
   error: words.errorReport.optional(),
 });
 
-export type PlanQuestion = z.output<typeof planQuestion>;
 export type PlanAnswer = z.output<typeof planAnswer>;
 export type Proposal = z.output<typeof proposal>;
 export type SourceStatus = z.output<typeof sourceStatus>;
