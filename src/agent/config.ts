@@ -81,11 +81,14 @@ const shape = z.strictObject({
 
 export type Config = z.output<typeof shape>;
 
+/** Virtual CPUs for each real one: most guests are idle most of the time. */
+const CPU_OVERCOMMIT = 4;
+
 /** What this host has to give where the configuration is silent. */
 export function hostResources(config: Config): { cpus: number; memoryBytes: number } {
   const { cpus, memory } = config.resources;
   return {
-    cpus: cpus ?? availableParallelism(),
+    cpus: cpus ?? availableParallelism() * CPU_OVERCOMMIT,
     memoryBytes: memory ?? Math.floor(totalmem() * 0.75),
   };
 }
