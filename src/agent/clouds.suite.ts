@@ -182,7 +182,8 @@ export class MemoryHypervisor implements Hypervisor {
     exited();
   }
 
-  #machine({ specification, exited, end }: Guest): RunningMachine {
+  #machine(guest: Guest): RunningMachine {
+    const { specification, exited } = guest;
     const { uuid, directory } = specification;
     const alive = (): boolean => this.#guests.has(directory);
     return {
@@ -197,7 +198,7 @@ export class MemoryHypervisor implements Hypervisor {
         return this.mute ? Promise.reject(error) : Promise.resolve();
       },
       stop: () => {
-        end();
+        guest.end();
         return Promise.resolve("graceful");
       },
       exited,

@@ -109,6 +109,8 @@ class RunningCourse<
   readonly #life = new AbortController();
   #heard_ms: number;
   readonly #running = new Set<Promise<void>>();
+  /** Effects that have not ended. */
+  #busy = 0;
   /** Ends with the effects of the phase before: those of two phases never overlap. */
   #effects: Promise<unknown> = Promise.resolve();
 
@@ -141,7 +143,8 @@ class RunningCourse<
     const effects = this.#role
       .effects(this.#record.phase)
       .map((effect) => before.then(() => this.#attempt(effect, signal)));
-    for (const effect of effects) this.#follow(effect);
+    this.#busy += effects.length;
+    for (const effect of effects) this.#follow(effect.finally(() => (this.#busy -= 1)));
     this.#effects = Promise.allSettled([before, ...effects]);
     this.#wake.abort();
   }
@@ -246,7 +249,9 @@ class RunningCourse<
     this.#heard();
     if (happening !== undefined) await this.dispatch(happening);
     const { phase, settled } = this.#record;
-    if (!settled && isTerminal(phase) && this.#role.settled(phase, body)) {
+    // What the last phase asks for comes first: nobody would go on with it after a restart.
+    if (this.#busy > 0 || settled || !isTerminal(phase)) return;
+    if (this.#role.settled(phase, body)) {
       await this.note({ settled: true } as Partial<R>, "settled");
     }
   }
