@@ -23,8 +23,12 @@ export class Scene {
   }
 
   /** A test on the scene; when it fails, the agents' logs are shown and the scene is made anew. */
-  test(name: string, work: (journey: Journey, context: TestContext) => Promise<void>): void {
-    test(name, async (context) => {
+  test(
+    name: string,
+    work: (journey: Journey, context: TestContext) => Promise<void>,
+    skip: false | string = false,
+  ): void {
+    test(name, { skip }, async (context) => {
       const opening = (this.#journey ??= this.#open());
       opening.catch(() => (this.#journey = undefined));
       const journey = await opening;

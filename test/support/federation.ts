@@ -25,7 +25,13 @@ const LOG_LINES = 40;
 
 const run = promisify(execFile);
 
-/** Asks again until the answer is not undefined; the deadline's error says what was awaited. */
+/** What must never be, not even for a moment: no waiting heals it. */
+export class Violation extends Error {}
+
+/**
+ * Asks again until the answer is not undefined; the deadline's error says what was awaited. An
+ * error is taken for "not yet", unless it is a {@link Violation}.
+ */
 export async function until<T>(
   what: string,
   ask: () => Promise<T | undefined> | T | undefined,
@@ -38,6 +44,7 @@ export async function until<T>(
       const answer = await ask();
       if (answer !== undefined) return answer;
     } catch (error) {
+      if (error instanceof Violation) throw error;
       last = error;
     }
     if (performance.now() > deadline_ms) {
@@ -175,7 +182,8 @@ export class TestCloud {
 export interface FederationOptions {
   /** Of `cloud.yaml`, at both clouds. */
   readonly times?: Readonly<Record<string, string>>;
-  readonly configure?: (cloud: TestCloud, config: Record<string, unknown>) => void;
+  /** Called for each cloud before its agent starts for the first time. */
+  readonly prepare?: (cloud: TestCloud) => Promise<void>;
 }
 
 export interface Federation {
@@ -247,8 +255,8 @@ export async function startFederation(options: FederationOptions = {}): Promise<
       cloud.configure((config) => {
         config["times"] = { peerTimeout: "60s", stopTimeout: "30s", retry: "200ms" };
         Object.assign(config["times"] as object, options.times);
-        options.configure?.(cloud, config);
       });
+      await options.prepare?.(cloud);
     }
     await addTinySystem(await openRepository(realWorld(), join(a.root, "repository")));
     await Promise.all([a.start(), b.start()]);

@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { ALL, chosen, expectEnd, knownIds, Scene } from "../support/fault-scene.ts";
 import { until } from "../support/federation.ts";
-import type { Journey, Role } from "../support/journey.ts";
+import { unlessItDied, type Journey, type Role } from "../support/journey.ts";
 
 const SOURCE_PHASES = [
   "proposed",
@@ -99,9 +99,7 @@ async function killWhileAborting(journey: Journey, { when, role, phase }: Point)
   const victim = journey.side(role);
   const hold = role === "source" ? ["hold:source:frozen"] : [];
   victim.faults(...hold, `${when}:${role}:${phase}`);
-  await journey.home.call("migration.cancel", { migration: id }).catch((error: unknown) => {
-    if (journey.home.runs) throw error;
-  });
+  await unlessItDied(journey.home.call("migration.cancel", { migration: id }));
   await victim.died();
   victim.faults();
   await victim.start();
