@@ -31,7 +31,9 @@ import type { JournalHooks } from "./migrations/course.ts";
 import type { MigrationRecord } from "./migrations/record.ts";
 
 const RELEASE = "6.1.0-0-test";
-const SHORT = { peerTimeout: 1500, stopTimeout: 500, bootTimeout: 500, retry: 25 };
+export const SHORT = { peerTimeout: 1500, stopTimeout: 500, bootTimeout: 500, retry: 25 };
+/** A status that is lost is told again after this. */
+const LOST_MS = 200;
 
 function describe(changes: Partial<ComponentDescription>): ComponentDescription {
   return {
@@ -411,18 +413,35 @@ export interface TestFederation {
   readonly cards: PeerCard[];
 }
 
+/** The real world, but for how long a status waits for its answer: 10 s are too long for tests. */
+function impatientWorld(): World {
+  const world = realWorld();
+  const { clock } = world;
+  const after: typeof clock.after = (wait_ms, callback) =>
+    clock.after(wait_ms === 10_000 ? LOST_MS : wait_ms, callback);
+  return { ...world, clock: { ...clock, after } };
+}
+
 /** Two clouds, `messina` with all small components and `inquadro` with none; gone after the test. */
 export async function twoClouds(
   t: TestContext,
-  settings: { readonly held?: readonly string[]; readonly config?: Partial<Config> } = {},
+  settings: {
+    readonly held?: readonly string[];
+    /** Of `inquadro`. */
+    readonly config?: Partial<Config>;
+    readonly peerTimeout_ms?: number;
+  } = {},
 ): Promise<TestFederation> {
   const directory = await mkdtemp(join(tmpdir(), "tessera-agent-"));
   const host = new Host();
   const cards: PeerCard[] = [];
   const result: { fate: TestFederation["fate"] } = { fate: () => ({ kind: "pass" }) };
-  const federation = createInProcessFederation(realWorld(), (passage) => result.fate(passage));
-  const make = (name: string, config: Partial<Config> = {}): TestCloud =>
-    new TestCloud({ name, config }, join(directory, name), host, federation, () => cards);
+  const federation = createInProcessFederation(impatientWorld(), (passage) => result.fate(passage));
+  const times = { ...SHORT, peerTimeout: settings.peerTimeout_ms ?? SHORT.peerTimeout };
+  const make = (name: string, more: Partial<Config> = {}): TestCloud => {
+    const config = { times, ...more };
+    return new TestCloud({ name, config }, join(directory, name), host, federation, () => cards);
+  };
   const clouds = [make("messina"), make("inquadro", settings.config)] as const;
   t.after(async () => {
     for (const cloud of clouds) await cloud.stop();
