@@ -1,4 +1,4 @@
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { TesseraError, type World } from "#core";
 import { loadOrCreateAgentKey, type AgentKey, type PeerCard } from "#federation";
 import { createCertificates, type Certificates } from "#xmpp";
@@ -28,6 +28,7 @@ export interface InitOptions {
 const CLIENT_PORT = 5223;
 const SERVER_PORT = 5270;
 const DATA_PORT = 5280;
+const CA_BYTES_MAX = 2 ** 16;
 
 /** What makes a cloud this cloud: its configuration, keys and certificates. */
 export interface Cloud {
@@ -36,6 +37,8 @@ export interface Cloud {
   readonly key: AgentKey;
   /** Absent where the site has its own XMPP server. */
   readonly certificates?: Certificates;
+  /** PEM of the authority of this cloud's XMPP server; absent where that is a public one. */
+  readonly xmppCa?: string;
 }
 
 /**
@@ -106,17 +109,27 @@ export async function loadCloud(world: World, root: string): Promise<Cloud> {
   }
   const config = await readConfig(world.files, layout.config);
   const key = await loadOrCreateAgentKey(world, layout.agentKey);
-  if (config.xmpp.server === "external") return { layout, config, key };
+  if (config.xmpp.server === "external") {
+    const { caFile } = config.xmpp;
+    if (caFile === undefined) return { layout, config, key };
+    const bytes = await world.files.readFile(resolve(root, caFile), CA_BYTES_MAX);
+    return { layout, config, key, xmppCa: Buffer.from(bytes).toString("utf8") };
+  }
   const certificates = await createCertificates(world, join(layout.xmpp, "ca"), config.domain);
-  return { layout, config, key, certificates };
+  return { layout, config, key, certificates, xmppCa: certificates.ca };
 }
 
 /** What this cloud hands out so that others trust it. */
-export function cardOf({ config, key, certificates }: Cloud): PeerCard {
+export function cardOf({ config, key, xmppCa }: Cloud): PeerCard {
   const { cloud, domain, xmpp } = config;
-  const jid = `agent@${domain}`;
-  const common = { cloud, domain, jid, agentKey: key.publicKey };
-  if (xmpp.server === "external" || certificates === undefined) return common;
-  const xmppAddress = xmpp.advertise ?? { host: xmpp.host, port: xmpp.serverPort };
-  return { ...common, xmppCa: certificates.ca, xmppAddress };
+  const own = xmpp.server === "embedded" ? { host: xmpp.host, port: xmpp.serverPort } : undefined;
+  const xmppAddress = xmpp.advertise ?? own;
+  return {
+    cloud,
+    domain,
+    jid: `agent@${domain}`,
+    agentKey: key.publicKey,
+    ...(xmppCa === undefined ? {} : { xmppCa }),
+    ...(xmppAddress === undefined ? {} : { xmppAddress }),
+  };
 }

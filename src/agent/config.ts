@@ -54,6 +54,8 @@ const shape = z.strictObject({
       passwordFile: z.string().min(1),
       /** PEM file of the CA that signs the server; absent for public CAs. */
       caFile: z.string().min(1).optional(),
+      /** Where other clouds' servers reach it, when DNS does not tell. */
+      advertise: address.optional(),
     }),
   ]),
   data: z.strictObject({

@@ -13,7 +13,6 @@ import {
 import type { Cloud } from "./cloud.ts";
 
 const PASSWORD_BYTES_MAX = 4096;
-const CA_BYTES_MAX = 2 ** 20;
 const RESTART_MS = 1000;
 /** How long a server that was ours may take to give its ports back. */
 const PORTS_MS = 15_000;
@@ -37,18 +36,15 @@ export async function startXmpp(
   return await embeddedServer(world, cloud, cards);
 }
 
-async function externalServer(world: World, { config, layout }: Cloud): Promise<Xmpp> {
+async function externalServer(world: World, { config, layout, xmppCa }: Cloud): Promise<Xmpp> {
   const { xmpp, domain } = config;
   if (xmpp.server !== "external") throw new Error("not external");
-  const read = async (file: string, bytesMax: number): Promise<string> => {
-    const bytes = await world.files.readFile(resolve(layout.root, file), bytesMax);
-    return Buffer.from(bytes).toString("utf8");
-  };
-  const password = (await read(xmpp.passwordFile, PASSWORD_BYTES_MAX)).trim();
+  const path = resolve(layout.root, xmpp.passwordFile);
+  const password = Buffer.from(await world.files.readFile(path, PASSWORD_BYTES_MAX));
   return {
-    account: { jid: `agent@${domain}`, password },
+    account: { jid: `agent@${domain}`, password: password.toString("utf8").trim() },
     address: { host: xmpp.host, port: xmpp.port },
-    ...(xmpp.caFile === undefined ? {} : { ca: await read(xmpp.caFile, CA_BYTES_MAX) }),
+    ...(xmppCa === undefined ? {} : { ca: xmppCa }),
     hostsRoom: isOwnRoom(config),
     // A site's own server decides by its own configuration whom it talks to.
     setPeers: () => Promise.resolve(),
