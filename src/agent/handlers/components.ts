@@ -115,6 +115,12 @@ async function addImage(
   { world, store }: Parts,
   source: Extract<Input<"component.add">["source"], { from: "image" }>,
 ): Promise<Component> {
+  if (!isAbsolute(source.path)) {
+    throw new TesseraError("misuse", "agent.path-relative", `${source.path} is not absolute`, {
+      subject: source.path,
+      remedy: "give the absolute path of the image",
+    });
+  }
   const image = await fileSource(world, source.path);
   try {
     return await store.add({

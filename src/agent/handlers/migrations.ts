@@ -1,5 +1,5 @@
 import type { Context, Handlers, Output } from "#api";
-import { phaseOf } from "../migrations/progress.ts";
+import { phaseOf, type ProgressBoard } from "../migrations/progress.ts";
 import type { Planned } from "../migrations/planner.ts";
 import type { MigrationRecord } from "../migrations/record.ts";
 import type { Parts } from "./parts.ts";
@@ -96,33 +96,63 @@ function view({ board, journal }: Parts, record: MigrationRecord): Output<"migra
   };
 }
 
+/** Snapshots at most this often; the last one comes at once. */
+const SNAPSHOT_MS = 500;
+
 async function watch(
   parts: Parts,
   text: string,
   { progress, signal }: Context<"migration.watch">,
 ): Promise<Output<"migration.watch">> {
-  const { migrations, board } = parts;
+  const { migrations, board, world } = parts;
   const { id } = migrations.find(text);
-  for (;;) {
-    const changed = Promise.withResolvers<void>();
-    const off = board.onChange(id, changed.resolve);
-    signal.addEventListener("abort", () => changed.resolve(), { once: true });
-    try {
-      const now = view(parts, migrations.find(id));
-      if (now.outcome !== undefined || signal.aborted) return now;
-      const { migration, state, streams, phase, bitsPerSecond, note } = now;
-      progress({
-        migration,
-        state,
-        streams,
-        ...(phase === undefined ? {} : { phase }),
-        ...(bitsPerSecond === undefined ? {} : { bitsPerSecond }),
-        ...(note === undefined ? {} : { note }),
-      });
-      await changed.promise;
-      await parts.world.clock.sleep(100, signal).catch(() => undefined);
-    } finally {
-      off();
+  const over = new AbortController();
+  const end = (): void => over.abort();
+  const off = board.onChange(id, () => {
+    if (outcomeOf(migrations.find(id)) !== undefined) end();
+  });
+  signal.addEventListener("abort", end, { once: true });
+  try {
+    for (let told: string | undefined; ;) {
+      const changed = nextChange(board, id, over.signal);
+      const record = migrations.find(id);
+      if (outcomeOf(record) !== undefined || signal.aborted) return view(parts, record);
+      const snapshot = snapshotOf(parts, record);
+      const now = JSON.stringify(snapshot);
+      if (now !== told) progress(snapshot);
+      told = now;
+      await changed;
+      await world.clock.sleep(SNAPSHOT_MS, over.signal).catch(() => undefined);
     }
+  } finally {
+    end();
+    off();
+    signal.removeEventListener("abort", end);
   }
+}
+
+/** Resolves at the next change, or when all is over. */
+async function nextChange(board: ProgressBoard, id: string, over: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const done = (): void => resolve();
+  const off = board.onChange(id, done);
+  over.addEventListener("abort", done, { once: true });
+  try {
+    if (!over.aborted) await promise;
+  } finally {
+    off();
+    over.removeEventListener("abort", done);
+  }
+}
+
+function snapshotOf({ board }: Parts, record: MigrationRecord) {
+  const phase = phaseOf(record.phase);
+  const bitsPerSecond = board.bitsPerSecond(record.id);
+  return {
+    migration: record.id,
+    state: record.phase,
+    streams: board.streams(record),
+    ...(phase === undefined ? {} : { phase }),
+    ...(bitsPerSecond === undefined ? {} : { bitsPerSecond: Math.round(bitsPerSecond) }),
+  };
 }

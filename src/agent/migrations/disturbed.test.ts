@@ -177,7 +177,7 @@ test("a receipt of another migration is not signed", async (t) => {
 async function stranger(federation: TestFederation): Promise<{
   transport: FederationTransport;
   /** The code that the cloud refuses with, or its answer. */
-  say(action: MessageAction, session: string, body: Json): Promise<Json>;
+  readonly ask: (action: MessageAction, session: string, body: Json) => Promise<Json>;
 }> {
   const key = temporaryAgentKey();
   const domain = "stranger.example";
@@ -185,7 +185,7 @@ async function stranger(federation: TestFederation): Promise<{
   federation.cards.push(card);
   const transport = federation.federation.join("stranger", key, () => federation.cards);
   await transport.start(() => Promise.resolve({ phase: "unknown" }));
-  const say = async (action: MessageAction, session: string, body: Json): Promise<Json> => {
+  const ask = async (action: MessageAction, session: string, body: Json): Promise<Json> => {
     try {
       return await transport.request("inquadro", { session, action, body });
     } catch (error) {
@@ -193,22 +193,22 @@ async function stranger(federation: TestFederation): Promise<{
       throw error;
     }
   };
-  return { transport, say };
+  return { transport, ask };
 }
 
 test("strangers and malformed messages are refused, and leave nothing", async (t) => {
   const federation = await twoClouds(t);
   const [messina, inquadro] = federation.clouds;
-  const { transport, say } = await stranger(federation);
+  const { transport, ask } = await stranger(federation);
   t.after(() => transport.stop());
   inquadro.hooks = { ...NO_FAULTS, holds: ({ phase }) => phase === "accepted" };
   const uuid = await messina.machine();
   const id = await messina.migrate(uuid, "inquadro");
   await inquadro.until(id, ({ phase }) => phase === "accepted");
   for (const action of ["session-info", "session-terminate", "session-initiate"] as const) {
-    assert.equal(await say(action, id, { phase: "aborted" }), "migration.not-yours");
+    assert.equal(await ask(action, id, { phase: "aborted" }), "migration.not-yours");
   }
-  assert.deepEqual(await say("session-info", crypto.randomUUID(), { phase: "frozen" }), {
+  assert.deepEqual(await ask("session-info", crypto.randomUUID(), { phase: "frozen" }), {
     phase: "unknown",
   });
   const source = messina.record(id);
@@ -241,17 +241,17 @@ test("strangers and malformed messages are refused, and leave nothing", async (t
     [crypto.randomUUID(), { ...proposal, data: { ...proposal.data, token: "short" } }],
   ];
   for (const [session, body] of bad) {
-    const answer = await say("session-initiate", session, body);
+    const answer = await ask("session-initiate", session, body);
     assert.equal(answer, "migration.message-invalid", `${session} ${JSON.stringify(body)}`);
   }
-  assert.equal(await say("plan-get", "any", { version: 1 }), "migration.message-invalid");
+  assert.equal(await ask("plan-get", "any", { version: 1 }), "migration.message-invalid");
   assert.equal(
-    await say("session-initiate", crypto.randomUUID(), { ...proposal, version: 2 }),
+    await ask("session-initiate", crypto.randomUUID(), { ...proposal, version: 2 }),
     "migration.version-unsupported",
   );
   // The machine that is coming cannot be claimed by another migration.
   const claimed = { ...proposal, machine: { ...proposal.machine, uuid } };
-  assert.equal(await say("session-initiate", crypto.randomUUID(), claimed), "migration.refused");
+  assert.equal(await ask("session-initiate", crypto.randomUUID(), claimed), "migration.refused");
   assert.ok(!existsSync(join(inquadro.root, "..", "outside")));
   assert.equal(inquadro.parts.migrations.list().length, 1);
 
@@ -259,7 +259,7 @@ test("strangers and malformed messages are refused, and leave nothing", async (t
   const lie = crypto.randomUUID();
   inquadro.hooks = NO_FAULTS;
   const other = { ...proposal, machine: { ...proposal.machine, name: "lie" } };
-  assert.deepEqual(await say("session-initiate", lie, other), { phase: "accepted" });
+  assert.deepEqual(await ask("session-initiate", lie, other), { phase: "accepted" });
   assert.deepEqual(await ended(federation, id), ["completed", "completed"]);
   await inquadro.until(lie, ({ phase }) => phase === "aborted");
   assert.deepEqual(readdirSync(join(inquadro.root, "machines")), [uuid]);
