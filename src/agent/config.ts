@@ -1,5 +1,5 @@
 import { availableParallelism, totalmem } from "node:os";
-import { parseDocument, LineCounter, stringify } from "yaml";
+import { LineCounter, parseDocument, stringify, type Document } from "yaml";
 import * as z from "zod";
 import { parseRate, parseSize, TesseraError, type FileSystem } from "#core";
 
@@ -107,13 +107,38 @@ export function parseConfig(text: string, fileName: string): Config {
   if (syntax !== undefined) {
     throw invalid(fileName, lines.linePos(syntax.pos[0]).line, syntax.message);
   }
-  const result = shape.safeParse(document.toJS({ maxAliasCount: 0 }));
+  const result = shape.safeParse(valueOf(document, fileName));
   if (result.success) return result.data;
-  const [issue] = result.error.issues;
-  const path = (issue?.path ?? []) as (string | number)[];
-  const node = document.getIn(path, true) as { range?: [number] } | undefined;
-  const line = node?.range === undefined ? undefined : lines.linePos(node.range[0]).line;
-  throw invalid(fileName, line, `${path.join(".")}: ${issue?.message ?? "is invalid"}`);
+  const { path, message } = faultOf(result.error.issues[0]);
+  const offset = offsetOf(document, path);
+  const line = offset === undefined ? undefined : lines.linePos(offset).line;
+  throw invalid(fileName, line, path.length === 0 ? message : `${path.join(".")}: ${message}`);
+}
+
+function valueOf(document: Document.Parsed, fileName: string): unknown {
+  try {
+    return document.toJS({ maxAliasCount: 0 }) as unknown;
+  } catch (cause) {
+    throw invalid(fileName, undefined, cause instanceof Error ? cause.message : "is invalid");
+  }
+}
+
+type Path = readonly (string | number)[];
+
+/** A member that is not known is named itself, and not the mapping that holds it. */
+function faultOf(issue: z.core.$ZodIssue | undefined): { path: Path; message: string } {
+  const path = (issue?.path ?? []) as Path;
+  if (issue?.code !== "unrecognized_keys") return { path, message: issue?.message ?? "is invalid" };
+  return { path: [...path, ...issue.keys.slice(0, 1)], message: "is not a known member" };
+}
+
+/** Where a value is, or where the nearest that holds it is, if it is missing. */
+function offsetOf(document: Document.Parsed, path: Path): number | undefined {
+  const node = path.length === 0 ? document.contents : document.getIn(path, true);
+  const range = (node as { range?: readonly [number, ...number[]] | null } | undefined | null)
+    ?.range;
+  if (range !== undefined && range !== null) return range[0];
+  return path.length === 0 ? undefined : offsetOf(document, path.slice(0, -1));
 }
 
 function invalid(fileName: string, line: number | undefined, what: string): TesseraError {

@@ -124,7 +124,7 @@ test("a destination refuses: too big, a name that is taken, a machine that is co
   await assert.rejects(messina.migrate(second), code("migration.no-destination"));
   await assert.rejects(messina.migrate(second, "messina"), code("migration.same-cloud"));
   await assert.rejects(messina.migrate(second, "nowhere"), code("federation.unreachable"));
-  await assert.rejects(messina.migrate(first, "inquadro"), code("migration.already"));
+  await assert.rejects(messina.migrate(first, "inquadro"), code("migration.already-migrating"));
   inquadro.hooks = NO_FAULTS;
   assert.deepEqual(await ended(federation, id), ["completed", "completed"]);
   await assert.rejects(messina.migrate(first, "inquadro"), code("migration.machine-gone"));

@@ -129,7 +129,7 @@ export class Migrations {
     if (machine.migration === undefined) return;
     throw new TesseraError(
       "misuse",
-      "migration.already",
+      "migration.already-migrating",
       `machine "${machine.name}" takes part in migration ${machine.migration}`,
       {
         subject: machine.uuid,
@@ -240,7 +240,7 @@ export class Migrations {
       "cancel",
       error,
       "migration.too-late",
-      "the machine has been handed over: there is no way back",
+      "the migration has ended or the machine was handed over: there is no way back",
     );
   }
 
