@@ -1,4 +1,4 @@
-import { next, type Table } from "./table.ts";
+import { stepper, type Table } from "./table.ts";
 
 /**
  * The destination's side of a cold migration.
@@ -112,18 +112,5 @@ export function destinationEffects(phase: DestinationPhase): readonly Destinatio
   return EFFECTS[phase];
 }
 
-export interface DestinationStep {
-  readonly phase: DestinationPhase;
-  readonly effects: readonly DestinationEffect[];
-}
-
-/** The pure step: journal the phase, then run the effects. */
-export function stepDestination(phase: DestinationPhase, event: DestinationEvent): DestinationStep {
-  const to = next(DESTINATION, phase, event);
-  return to === undefined ? { phase, effects: [] } : { phase: to, effects: EFFECTS[to] };
-}
-
-/** What the destination's copy of the machine may do in a phase. */
-export function mayRunAtDestination(phase: DestinationPhase): boolean {
-  return ["starting", "running", "ready", "completed", "fencing"].includes(phase);
-}
+/** The pure step of the destination's side. */
+export const stepDestination = stepper(DESTINATION, EFFECTS);

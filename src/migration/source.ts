@@ -1,4 +1,4 @@
-import { next, type Table } from "./table.ts";
+import { stepper, type Table } from "./table.ts";
 
 /**
  * The source's side of a cold migration.
@@ -101,18 +101,5 @@ export function sourceEffects(phase: SourcePhase): readonly SourceEffect[] {
   return EFFECTS[phase];
 }
 
-export interface SourceStep {
-  readonly phase: SourcePhase;
-  readonly effects: readonly SourceEffect[];
-}
-
-/** The pure step: journal the phase, then run the effects. */
-export function stepSource(phase: SourcePhase, event: SourceEvent): SourceStep {
-  const to = next(SOURCE, phase, event);
-  return to === undefined ? { phase, effects: [] } : { phase: to, effects: EFFECTS[to] };
-}
-
-/** What the source's copy of the machine may do in a phase. */
-export function mayRunAtSource(phase: SourcePhase): boolean {
-  return ["proposed", "serving", "stopping", "aborting", "aborted"].includes(phase);
-}
+/** The pure step of the source's side. */
+export const stepSource = stepper(SOURCE, EFFECTS);

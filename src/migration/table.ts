@@ -7,13 +7,22 @@ export type Table<Phase extends string, Event extends string> = Readonly<
   Record<Phase, Readonly<Partial<Record<Event, Phase>>>>
 >;
 
-/** The next phase, or undefined where the event changes nothing (stale, repeated, too late). */
-export function next<Phase extends string, Event extends string>(
+export interface Step<Phase, Effect> {
+  readonly phase: Phase;
+  /** What the new phase asks for; empty where the event changes nothing. */
+  readonly effects: readonly Effect[];
+}
+
+/** The pure step of a machine: journal the phase that it gives, then run the effects. */
+export function stepper<Phase extends string, Event extends string, Effect>(
   table: Table<Phase, Event>,
-  phase: Phase,
-  event: Event,
-): Phase | undefined {
-  return table[phase][event];
+  effects: Readonly<Record<Phase, readonly Effect[]>>,
+): (phase: Phase, event: Event) => Step<Phase, Effect> {
+  return (phase, event) => {
+    // An event that has no place in the phase is stale, repeated or too late.
+    const to = table[phase][event];
+    return to === undefined ? { phase, effects: [] } : { phase: to, effects: effects[to] };
+  };
 }
 
 /** The table as a Mermaid state diagram; `doc/migration.md` holds its output. */
