@@ -37,7 +37,7 @@ system: setup
 	@$(NODE) --test --test-concurrency=1 $(SYSTEM)
 
 faults: setup
-	@FAULTS=all $(NODE) --test --test-concurrency=1 test/system/faults.test.ts
+	@FAULTS=all $(NODE) --test --test-concurrency=1 'test/system/faults*.test.ts'
 
 demo: setup
 	@$(NODE) bench/demo/main.ts --rate '$(RATE)' $(ARGS)

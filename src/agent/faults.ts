@@ -1,4 +1,5 @@
 import type { JournalHooks } from "./migrations/course.ts";
+import type { MigrationRecord } from "./migrations/record.ts";
 
 /** What the tests put in place of the outside world. */
 export interface FaultTools {
@@ -22,7 +23,8 @@ const FILE = "file:";
  * Faults at the journal, for tests. `text` is one of:
  *
  * - `before:ROLE:PHASE`, `after:ROLE:PHASE`: the agent dies just before or just after that phase is
- *   journalled. It is how the tests place a crash at an exact point; the crash itself is real.
+ *   journalled; `settled` stands for the last entry of all. It is how the tests place a crash at an
+ *   exact point; the crash itself is real.
  * - `hold:ROLE:PHASE`: the agent stays in that phase: it answers, and obeys its operator, but
  *   starts no effect and takes no step that the other side asks for.
  * - `file:PATH`: the file holds any number of the above, one on a line, and may change or go at any
@@ -32,8 +34,8 @@ export function journalFault(text: string | undefined, tools: FaultTools): Journ
   if (text === undefined) return NO_FAULTS;
   const wanted = (): string[] =>
     (text.startsWith(FILE) ? (tools.read(text.slice(FILE.length)) ?? "") : text).split("\n");
-  const meets = (form: Form, { role, phase }: { role: string; phase: string }): boolean =>
-    wanted().includes(`${form}:${role}:${phase}`);
+  const meets = (form: Form, { role, phase, settled }: MigrationRecord): boolean =>
+    wanted().includes(`${form}:${role}:${settled ? "settled" : phase}`);
   return {
     beforeSave: (record) => {
       if (meets("before", record)) tools.kill();

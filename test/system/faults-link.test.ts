@@ -11,7 +11,7 @@ import { startRelay, type Relay } from "../support/relay.ts";
 import { addNoise } from "../support/tiny-components.ts";
 
 const MIB = 2 ** 20;
-const NOISE_BYTES = 24 * MIB;
+const NOISE_BYTES = 18 * MIB;
 /** What may travel twice when a link breaks once. */
 const TWICE_BYTES_MAX = 8 * MIB;
 /** Manifests, frames, and the parts of a machine that are not the noise. */
@@ -81,7 +81,7 @@ test("a link that breaks twice within a component", async (context) => {
   const store = await openRepository(realWorld(), join(federation.a.root, "repository"));
   await addNoise(store, "noise", NOISE_BYTES, federation.base);
   const journey = await startJourney(federation, { name: "second", programs: ["noise"] });
-  const sent = await moveWithCuts(journey, link, [7 * MIB, 10 * MIB]);
+  const sent = await moveWithCuts(journey, link, [5 * MIB, 7 * MIB]);
   const twice = sent - NOISE_BYTES;
   context.diagnostic(`${(twice / MIB).toFixed(2)} MiB beside the component itself, two cuts`);
   assert.ok(twice >= 0 && twice < 2 * TWICE_BYTES_MAX + REST_BYTES_MAX);
@@ -90,7 +90,7 @@ test("a link that breaks twice within a component", async (context) => {
 test("a link that breaks within the user data", async (context) => {
   const { federation, relay: link } = await scene();
   const journey = await startJourney(federation, { name: "third", noiseBytes: NOISE_BYTES });
-  const sent = await moveWithCuts(journey, link, [13 * MIB]);
+  const sent = await moveWithCuts(journey, link, [11 * MIB]);
   const twice = sent - NOISE_BYTES;
   context.diagnostic(`${(twice / MIB).toFixed(2)} MiB beside the noise in the user data, one cut`);
   assert.ok(twice >= 0 && twice < TWICE_BYTES_MAX + REST_BYTES_MAX);

@@ -56,8 +56,9 @@ scene.test("a machine that needs more processors than the destination has", asyn
 });
 
 scene.test("a cloud that is not known", async (journey) => {
-  const { code } = await refusal(journey, journey.uuid, "gamma");
-  assert.equal(code, "federation.peer-unknown");
+  const { code, message } = await refusal(journey, journey.uuid, "gamma");
+  assert.equal(code, "federation.unreachable");
+  assert.match(message, /gamma is not in the federation/);
   await journey.assertWhole(undefined, undefined);
 });
 

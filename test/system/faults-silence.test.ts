@@ -5,7 +5,7 @@ import { expectEnd, Scene } from "../support/fault-scene.ts";
 import { until, Violation } from "../support/federation.ts";
 import type { Journey } from "../support/journey.ts";
 
-const PEER_TIMEOUT_MS = 4000;
+const PEER_TIMEOUT_MS = 3000;
 
 const scene = new Scene({ times: { peerTimeout: `${PEER_TIMEOUT_MS}ms` } });
 
@@ -33,7 +33,7 @@ async function endsAtSource(journey: Journey, id: string): Promise<string | unde
 }
 
 scene.test("before the hand-over the source goes on with its machine", async (journey) => {
-  const id = await killDestinationAt(journey, "received");
+  const id = await killDestinationAt(journey, "receiving");
   assert.equal(await endsAtSource(journey, id), "migration.peer-silent");
   // It may return much later: it learns how it ended, and keeps nothing.
   journey.away.faults();
