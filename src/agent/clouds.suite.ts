@@ -2,12 +2,12 @@
  * Two clouds in one process for the tests of this room: real repositories, journals and data ports,
  * the in-process federation, and a hypervisor that keeps its machines in memory.
  */
-import { mkdir, mkdtemp, open, readFile, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { parseAppliance, resolveAppliance } from "#compose";
-import { TesseraError, type Appliance, type ComponentDescription, type World } from "#core";
+import type { Appliance, World } from "#core";
 import {
   createInProcessFederation,
   temporaryAgentKey,
@@ -17,220 +17,22 @@ import {
   type Passage,
   type PeerCard,
 } from "#federation";
-import type { Hypervisor, MachineSpecification, RunningMachine } from "#hypervisor";
-import { bufferSource, canonicalTree, fileSource, writeErofsFile, type TreeEntry } from "#image";
-import { openRepository, type ComponentStore } from "#repository";
+import { openRepository } from "#repository";
 import { realWorld } from "#system";
 import { loadOrCreateDataIdentity, startDataServer, type DataServer } from "#transfer";
 import { assemble, type Assembly } from "./assembly.ts";
+import { addComponents } from "./components.suite.ts";
 import { parseConfig, type Config } from "./config.ts";
 import { NO_FAULTS } from "./faults.ts";
+import { guestLines, Host, MemoryHypervisor } from "./hypervisor.suite.ts";
 import { openJournal, type Journal } from "./journal.ts";
 import { layoutOf } from "./layout.ts";
 import type { JournalHooks } from "./migrations/course.ts";
 import type { MigrationRecord } from "./migrations/record.ts";
 
-const RELEASE = "6.1.0-0-test";
 export const SHORT = { peerTimeout: 1500, stopTimeout: 500, bootTimeout: 500, retry: 25 };
 /** A status that is lost is told again after this. */
 const LOST_MS = 200;
-
-function describe(changes: Partial<ComponentDescription>): ComponentDescription {
-  return {
-    kind: "program",
-    name: "tool",
-    version: "1",
-    architecture: "amd64",
-    packages: [],
-    provides: [],
-    requires: [],
-    instancePaths: [],
-    ...changes,
-  };
-}
-
-interface Small {
-  readonly description: ComponentDescription;
-  readonly files: Readonly<Record<string, string>>;
-}
-
-const MODULES = ["virtio_pci", "virtio", "virtio_blk", "erofs", "overlay"];
-
-const PARTS: readonly Small[] = [
-  {
-    description: describe({ kind: "kernel", name: "kernel", kernelRelease: RELEASE }),
-    files: {
-      "boot/vmlinux": "\x7fELF kernel",
-      "usr/lib/tessera/initramfs/busybox": "busybox",
-      [`usr/lib/modules/${RELEASE}/modules.builtin`]: "kernel/fs/ext4/ext4.ko\n",
-      [`usr/lib/modules/${RELEASE}/modules.dep`]: MODULES.map((m) => `kernel/${m}.ko:\n`).join(""),
-      ...Object.fromEntries(
-        MODULES.map((m) => [`usr/lib/modules/${RELEASE}/kernel/${m}.ko`, `module ${m}`]),
-      ),
-    },
-  },
-  {
-    description: describe({ kind: "os", name: "os" }),
-    files: { "sbin/init": "init", "etc/os-release": "ID=test\n" },
-  },
-  { description: describe({ name: "web" }), files: { "usr/bin/web": "serves pages" } },
-  { description: describe({ name: "data" }), files: { "usr/bin/data": "keeps records" } },
-];
-
-/** Adds the small components that are named to a repository. */
-export async function addComponents(
-  world: World,
-  store: ComponentStore,
-  directory: string,
-  names: readonly string[] = PARTS.map(({ description }) => description.name),
-): Promise<void> {
-  for (const { description, files } of PARTS) {
-    if (!names.includes(description.name)) continue;
-    const path = join(directory, `image-${description.name}`);
-    const entries = Object.entries(files).map(([name, text]) => textEntry(name, text));
-    await writeErofsFile(world, canonicalTree(entries), path);
-    const image = await fileSource(world, path);
-    try {
-      await store.add({ description, fragments: [], image });
-    } finally {
-      await image.close();
-      await rm(path);
-    }
-  }
-}
-
-function textEntry(path: string, text: string): TreeEntry {
-  const content = bufferSource(Buffer.from(text));
-  const common = { mode: 0o644, uid: 0, gid: 0, mtime_s: 1, xattrs: new Map<string, Uint8Array>() };
-  return { type: "file", path, ...common, content };
-}
-
-/** What a guest of these tests writes when it runs, one line a start. */
-const GUEST_OFFSET = 40 * 2 ** 20;
-
-/** Everything that runs anywhere, so that a machine that runs twice is seen. */
-export class Host {
-  /** Clouds by the UUID of the machine that runs there. */
-  readonly running = new Map<string, string>();
-  readonly doubled: string[] = [];
-  readonly starts: string[] = [];
-}
-
-interface Guest {
-  readonly specification: MachineSpecification;
-  end(): void;
-  readonly exited: Promise<void>;
-}
-
-/** Machines in memory; they outlive agents, and write to their user data block. */
-export class MemoryHypervisor implements Hypervisor {
-  /** Starts that are to fail. */
-  failing = 0;
-  /** Guests that never say that they are ready. */
-  mute = false;
-  readonly #cloud: string;
-  readonly #host: Host;
-  readonly #guests = new Map<string, Guest>();
-
-  constructor(cloud: string, host: Host) {
-    this.#cloud = cloud;
-    this.#host = host;
-  }
-
-  capabilities(): ReturnType<Hypervisor["capabilities"]> {
-    const architectures = ["amd64"];
-    const common = { accelerators: ["tcg"], cpuModels: ["any"], formats: ["raw"], architectures };
-    return Promise.resolve({ name: "memory", version: "1", ...common });
-  }
-
-  async start(specification: MachineSpecification): Promise<RunningMachine> {
-    const known = this.#guests.get(specification.directory);
-    if (known !== undefined) return this.#machine(known);
-    if (this.failing > 0) {
-      this.failing -= 1;
-      throw new TesseraError("environment", "hypervisor.start-failed", "it does not start");
-    }
-    const { promise: exited, resolve } = Promise.withResolvers<void>();
-    const { uuid, directory, dataPath } = specification;
-    const guest = { specification, exited, end: () => this.#end(directory, uuid, resolve) };
-    this.#guests.set(directory, guest);
-    const { running, doubled, starts } = this.#host;
-    if (running.has(uuid)) doubled.push(`${uuid} at ${running.get(uuid)} and ${this.#cloud}`);
-    running.set(uuid, this.#cloud);
-    starts.push(this.#cloud);
-    await appendLine(dataPath, `ran at ${this.#cloud}\n`);
-    return this.#machine(guest);
-  }
-
-  adopt(directory: string): Promise<RunningMachine | undefined> {
-    const guest = this.#guests.get(directory);
-    return Promise.resolve(guest === undefined ? undefined : this.#machine(guest));
-  }
-
-  /** What the machine was started from. */
-  specification(uuid: string): MachineSpecification | undefined {
-    return [...this.#guests.values()].find(({ specification }) => specification.uuid === uuid)
-      ?.specification;
-  }
-
-  /** The guest switches itself off. */
-  powerOff(uuid: string): void {
-    for (const guest of this.#guests.values()) if (guest.specification.uuid === uuid) guest.end();
-  }
-
-  #end(directory: string, uuid: string, exited: () => void): void {
-    this.#guests.delete(directory);
-    if (this.#host.running.get(uuid) === this.#cloud) this.#host.running.delete(uuid);
-    exited();
-  }
-
-  #machine(guest: Guest): RunningMachine {
-    const { specification, exited } = guest;
-    const { uuid, directory } = specification;
-    const alive = (): boolean => this.#guests.has(directory);
-    return {
-      uuid,
-      identity: { pid: 1, startTicks: 1, bootId: "memory" },
-      hostPorts: { http: 8080 },
-      consolePath: join(directory, "console.log"),
-      state: () => Promise.resolve(alive() ? "running" : "exited"),
-      ready: () => {
-        const message = "no word from the guest";
-        const error = new TesseraError("environment", "hypervisor.boot-timeout", message);
-        return this.mute ? Promise.reject(error) : Promise.resolve();
-      },
-      stop: () => {
-        guest.end();
-        return Promise.resolve("graceful");
-      },
-      exited,
-      detach: () => Promise.resolve(),
-    };
-  }
-}
-
-async function appendLine(path: string, line: string): Promise<void> {
-  const file = await open(path, "r+");
-  try {
-    const { bytes, length } = await guestLines(path);
-    bytes.write(line, length);
-    await file.write(bytes, 0, 4096, GUEST_OFFSET);
-  } finally {
-    await file.close();
-  }
-}
-
-async function guestLines(path: string): Promise<{ bytes: Buffer; length: number }> {
-  const file = await open(path, "r");
-  try {
-    const bytes = Buffer.alloc(4096);
-    await file.read(bytes, 0, 4096, GUEST_OFFSET);
-    const end = bytes.indexOf(0);
-    return { bytes, length: end === -1 ? bytes.length : end };
-  } finally {
-    await file.close();
-  }
-}
 
 export interface CloudSettings {
   readonly name: string;
@@ -396,10 +198,6 @@ export class TestCloud {
     const path = join(layoutOf(this.root).machines, uuid, "data.raw");
     const { bytes, length } = await guestLines(path);
     return bytes.subarray(0, length).toString().split("\n").filter(Boolean);
-  }
-
-  async journalText(): Promise<string> {
-    return (await readFile(layoutOf(this.root).journal)).toString("latin1");
   }
 }
 

@@ -1,9 +1,9 @@
 /** The agent's program: `init`, `run`, `card` and `trust`. The only place with real adapters. */
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { reportOf, TesseraError, type LogLevel, type World } from "#core";
 import { encodeCard, parseCard } from "#federation";
 import { lineLog, readTextSync, realWorld } from "#system";
-import packageFile from "../../package.json" with { type: "json" };
 import { startAgent } from "./agent.ts";
 import { cardOf, initCloud, loadCloud } from "./cloud.ts";
 import { journalFault, type FaultTools } from "./faults.ts";
@@ -89,12 +89,17 @@ const FAULT_TOOLS: FaultTools = {
   read: readTextSync,
 };
 
+function versionOf(packageText = "{}"): string {
+  const { version } = JSON.parse(packageText) as { readonly version?: string };
+  return version ?? "unknown";
+}
+
 async function run(world: World, root: string): Promise<void> {
   const hooks = journalFault(process.env["TESSERA_FAULT"], FAULT_TOOLS);
   const accelerator = process.env["TESSERA_ACCELERATOR"];
   const agent = await startAgent(world, root, {
     hooks,
-    version: packageFile.version,
+    version: versionOf(readTextSync(join(import.meta.dirname, "../../package.json"))),
     ...(accelerator === "kvm" || accelerator === "tcg" ? { accelerator } : {}),
   });
   process.stdout.write(`agent of cloud "${agent.cloud}" is running; socket ${agent.socket}\n`);

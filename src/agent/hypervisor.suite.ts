@@ -1,0 +1,132 @@
+/** A hypervisor that keeps its machines in memory, and sees a machine that runs twice. */
+import { open } from "node:fs/promises";
+import { join } from "node:path";
+import { TesseraError } from "#core";
+import type { Hypervisor, MachineSpecification, RunningMachine } from "#hypervisor";
+
+/** What a guest of these tests writes when it runs, one line a start. */
+const GUEST_OFFSET = 40 * 2 ** 20;
+
+/** Everything that runs anywhere, so that a machine that runs twice is seen. */
+export class Host {
+  /** Clouds by the UUID of the machine that runs there. */
+  readonly running = new Map<string, string>();
+  readonly doubled: string[] = [];
+  readonly starts: string[] = [];
+}
+
+interface Guest {
+  readonly specification: MachineSpecification;
+  end(): void;
+  readonly exited: Promise<void>;
+}
+
+/** Machines in memory; they outlive agents, and write to their user data block. */
+export class MemoryHypervisor implements Hypervisor {
+  /** Starts that are to fail. */
+  failing = 0;
+  /** Guests that never say that they are ready. */
+  mute = false;
+  readonly #cloud: string;
+  readonly #host: Host;
+  readonly #guests = new Map<string, Guest>();
+
+  constructor(cloud: string, host: Host) {
+    this.#cloud = cloud;
+    this.#host = host;
+  }
+
+  capabilities(): ReturnType<Hypervisor["capabilities"]> {
+    const architectures = ["amd64"];
+    const common = { accelerators: ["tcg"], cpuModels: ["any"], formats: ["raw"], architectures };
+    return Promise.resolve({ name: "memory", version: "1", ...common });
+  }
+
+  async start(specification: MachineSpecification): Promise<RunningMachine> {
+    const known = this.#guests.get(specification.directory);
+    if (known !== undefined) return this.#machine(known);
+    if (this.failing > 0) {
+      this.failing -= 1;
+      throw new TesseraError("environment", "hypervisor.start-failed", "it does not start");
+    }
+    const { promise: exited, resolve } = Promise.withResolvers<void>();
+    const { uuid, directory, dataPath } = specification;
+    const guest = { specification, exited, end: () => this.#end(directory, uuid, resolve) };
+    this.#guests.set(directory, guest);
+    const { running, doubled, starts } = this.#host;
+    if (running.has(uuid)) doubled.push(`${uuid} at ${running.get(uuid)} and ${this.#cloud}`);
+    running.set(uuid, this.#cloud);
+    starts.push(this.#cloud);
+    await appendLine(dataPath, `ran at ${this.#cloud}\n`);
+    return this.#machine(guest);
+  }
+
+  adopt(directory: string): Promise<RunningMachine | undefined> {
+    const guest = this.#guests.get(directory);
+    return Promise.resolve(guest === undefined ? undefined : this.#machine(guest));
+  }
+
+  /** What the machine was started from. */
+  specification(uuid: string): MachineSpecification | undefined {
+    return [...this.#guests.values()].find(({ specification }) => specification.uuid === uuid)
+      ?.specification;
+  }
+
+  /** The guest switches itself off. */
+  powerOff(uuid: string): void {
+    for (const guest of this.#guests.values()) if (guest.specification.uuid === uuid) guest.end();
+  }
+
+  #end(directory: string, uuid: string, exited: () => void): void {
+    this.#guests.delete(directory);
+    if (this.#host.running.get(uuid) === this.#cloud) this.#host.running.delete(uuid);
+    exited();
+  }
+
+  #machine(guest: Guest): RunningMachine {
+    const { specification, exited } = guest;
+    const { uuid, directory } = specification;
+    const alive = (): boolean => this.#guests.has(directory);
+    return {
+      uuid,
+      identity: { pid: 1, startTicks: 1, bootId: "memory" },
+      hostPorts: { http: 8080 },
+      consolePath: join(directory, "console.log"),
+      state: () => Promise.resolve(alive() ? "running" : "exited"),
+      ready: () => {
+        const message = "no word from the guest";
+        const error = new TesseraError("environment", "hypervisor.boot-timeout", message);
+        return this.mute ? Promise.reject(error) : Promise.resolve();
+      },
+      stop: () => {
+        guest.end();
+        return Promise.resolve("graceful");
+      },
+      exited,
+      detach: () => Promise.resolve(),
+    };
+  }
+}
+
+async function appendLine(path: string, line: string): Promise<void> {
+  const file = await open(path, "r+");
+  try {
+    const { bytes, length } = await guestLines(path);
+    bytes.write(line, length);
+    await file.write(bytes, 0, 4096, GUEST_OFFSET);
+  } finally {
+    await file.close();
+  }
+}
+
+export async function guestLines(path: string): Promise<{ bytes: Buffer; length: number }> {
+  const file = await open(path, "r");
+  try {
+    const bytes = Buffer.alloc(4096);
+    await file.read(bytes, 0, 4096, GUEST_OFFSET);
+    const end = bytes.indexOf(0);
+    return { bytes, length: end === -1 ? bytes.length : end };
+  } finally {
+    await file.close();
+  }
+}
