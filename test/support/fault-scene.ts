@@ -32,6 +32,7 @@ export class Scene {
       const opening = (this.#journey ??= this.#open());
       opening.catch(() => (this.#journey = undefined));
       const journey = await opening;
+      for (const cloud of [journey.home, journey.away]) cloud.faults();
       try {
         await work(journey, context);
       } catch (error) {

@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Output } from "#api";
-import { canonicalJson, hasCode, type Json } from "#core";
+import { canonicalJson, hasCode } from "#core";
 import { verifySignature } from "#federation";
 import { until, Violation, type Federation, type TestCloud } from "./federation.ts";
 
@@ -124,7 +124,7 @@ export class Journey {
     const signed = one?.receipt;
     assert.ok(signed !== undefined, "a completed migration has a receipt");
     assert.deepEqual(signed, other?.receipt, "the receipts are equal");
-    const text = canonicalJson(signed.receipt as unknown as Json);
+    const text = canonicalJson(signed.receipt);
     const bytes = Buffer.from(`tessera receipt 1\n${text}`);
     for (const cloud of [a, b]) {
       const { card } = await cloud.call("agent.info", {});

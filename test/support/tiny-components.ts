@@ -91,10 +91,12 @@ function dependenciesOf(root: string, release: string): Map<string, string[]> {
   return new Map(lines);
 }
 
+const moduleName = (path: string): string =>
+  path.replace(/^.*\//, "").replace(/\.ko$/, "").replaceAll("-", "_");
+
+/** The modules of these names and what they need, each after what it needs. */
 function closureOf(names: readonly string[], dependencies: ReadonlyMap<string, string[]>) {
-  const nameOf = (path: string): string =>
-    path.replace(/^.*\//, "").replace(/\.ko$/, "").replaceAll("-", "_");
-  const wanted = [...dependencies].filter(([path]) => names.includes(nameOf(path)));
+  const wanted = [...dependencies].filter(([path]) => names.includes(moduleName(path)));
   const all = wanted.flatMap(([path, needs]) => [...needs.toReversed(), path]);
   return [...new Set(all)];
 }
