@@ -103,9 +103,9 @@ async function openRooms(
   });
   const late: { xmpp?: Xmpp; transport?: XmppTransport } = {};
   const peers = await openPeers({
-    files: world.files,
+    world,
     directory: layout.peers,
-    cloud: config.cloud,
+    own: cardOf(cloud),
     changed: (cards) => putInForce(late, cards),
   });
   const xmpp = await startXmpp(world, cloud, peers.list());

@@ -1,54 +1,115 @@
 import { join } from "node:path";
 import { words } from "#api";
-import { parseDigest, isDigest, TesseraError, type Appliance, type FileSystem } from "#core";
+import { hasCode, reportOf, TesseraError, type Appliance, type World } from "#core";
 
 const BYTES_MAX = 2 ** 20;
+const END = ".json";
 
-/** The appliances kept at this cloud, by name. */
+/**
+ * The appliances kept at this cloud, by name. A machine has a copy of its appliance, so that what
+ * becomes of the appliance here does not touch the machines made of it.
+ */
 export interface Appliances {
+  /** An appliance that cannot be read is logged and left out. */
   list(): Promise<Appliance[]>;
-  /** By name or digest. @throws `agent.appliance-unknown` */
+  /** By name or digest. @throws `agent.appliance-unknown`, `agent.appliance-corrupt` */
   resolve(nameOrDigest: string): Promise<Appliance>;
+  /** Replaces the appliance of this name. */
   save(appliance: Appliance): Promise<void>;
-  remove(name: string): Promise<void>;
+  /**
+   * By name or digest; also one that cannot be read, by its name.
+   *
+   * @returns its name
+   * @throws `agent.appliance-unknown`
+   */
+  remove(nameOrDigest: string): Promise<string>;
 }
 
-export function openAppliances(files: FileSystem, root: string): Appliances {
-  const path = (name: string): string => join(root, `${encodeURIComponent(name)}.json`);
+interface Kept {
+  readonly name: string;
+  /** The error is that it cannot be read. */
+  readonly content: Appliance | TesseraError;
+}
 
-  async function list(): Promise<Appliance[]> {
-    const names = (await files.list(root)).filter((name) => name.endsWith(".json"));
-    return await Promise.all(names.map((name) => read(files, join(root, name))));
+export function openAppliances(
+  { files, log }: Pick<World, "files" | "log">,
+  root: string,
+): Appliances {
+  const path = (name: string): string => join(root, `${encodeURIComponent(name)}${END}`);
+
+  async function read(name: string): Promise<Kept | undefined> {
+    try {
+      const text = Buffer.from(await files.readFile(path(name), BYTES_MAX)).toString("utf8");
+      const appliance = words.appliance.parse(JSON.parse(text));
+      return { name, content: appliance.name === name ? appliance : corrupt(path(name)) };
+    } catch (error) {
+      if (hasCode(error, "system.not-found")) return undefined;
+      if (error instanceof TesseraError && error.fault !== "corrupt") throw error;
+      return { name, content: corrupt(path(name), error) };
+    }
   }
 
-  async function resolve(text: string): Promise<Appliance> {
-    const all = await list();
-    const digest = isDigest(text) ? parseDigest(text) : undefined;
-    const found = all.find((appliance) => appliance.name === text || appliance.digest === digest);
-    if (found !== undefined) return found;
-    throw new TesseraError("misuse", "agent.appliance-unknown", `no appliance "${text}" here`, {
-      subject: text,
-      remedy: 'see "tessera appliance ls", or add it with "tessera appliance add FILE"',
-    });
+  async function all(): Promise<Kept[]> {
+    const names = (await files.list(root)).map(nameOf).filter((name) => name !== undefined);
+    return (await Promise.all(names.map(read))).filter((kept) => kept !== undefined);
+  }
+
+  async function find(text: string): Promise<Kept> {
+    const kept = await all();
+    const found =
+      kept.find(({ name }) => name === text) ??
+      kept.find(({ content }) => !(content instanceof TesseraError) && content.digest === text);
+    if (found === undefined) throw unknown(text);
+    return found;
   }
 
   return {
-    list,
-    resolve,
+    list: async () =>
+      (await all()).flatMap(({ content }) => {
+        if (!(content instanceof TesseraError)) return [content];
+        log.log("error", "an appliance is left out", { ...reportOf(content) });
+        return [];
+      }),
+    resolve: async (text) => {
+      const { content } = await find(text);
+      if (content instanceof TesseraError) throw content;
+      return content;
+    },
     save: async (appliance) => {
       await files.makeDirectory(root);
       await files.writeFileAtomic(path(appliance.name), JSON.stringify(appliance));
     },
-    remove: (name) => files.remove(path(name)),
+    remove: async (text) => {
+      const { name } = await find(text);
+      await files.remove(path(name));
+      return name;
+    },
   };
 }
 
-async function read(files: FileSystem, path: string): Promise<Appliance> {
+/** Undefined for a file that is not an appliance's. */
+function nameOf(fileName: string): string | undefined {
+  if (!fileName.endsWith(END)) return undefined;
   try {
-    const text = Buffer.from(await files.readFile(path, BYTES_MAX)).toString("utf8");
-    return words.appliance.parse(JSON.parse(text));
-  } catch (cause) {
-    const message = `${path} does not hold an appliance`;
-    throw new TesseraError("corrupt", "agent.appliance-corrupt", message, { subject: path, cause });
+    const name = decodeURIComponent(fileName.slice(0, -END.length));
+    return `${encodeURIComponent(name)}${END}` === fileName ? name : undefined;
+  } catch {
+    return undefined;
   }
+}
+
+function unknown(text: string): TesseraError {
+  return new TesseraError("misuse", "agent.appliance-unknown", `no appliance "${text}" here`, {
+    subject: text,
+    remedy: 'see "tessera appliance ls", or add it with "tessera appliance add FILE"',
+  });
+}
+
+function corrupt(path: string, cause?: unknown): TesseraError {
+  const message = `${path} does not hold the appliance`;
+  return new TesseraError("corrupt", "agent.appliance-corrupt", message, {
+    subject: path,
+    remedy: 'add it again with "tessera appliance add FILE", or remove it',
+    cause,
+  });
 }

@@ -90,7 +90,7 @@ export async function assemble(
     offer,
     machines,
     migrations,
-    appliances: openAppliances(world.files, layout.appliances),
+    appliances: openAppliances(world, layout.appliances),
     accelerator: capabilities.accelerators[0] ?? "none",
     started_ms: world.clock.now(),
     dataServer,

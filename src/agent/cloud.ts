@@ -1,7 +1,13 @@
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { TesseraError, type World } from "#core";
-import { loadOrCreateAgentKey, type AgentKey, type PeerCard } from "#federation";
-import { createCertificates, type Certificates } from "#xmpp";
+import {
+  loadOrCreateAgentKey,
+  temporaryAgentKey,
+  validateCard,
+  type AgentKey,
+  type PeerCard,
+} from "#federation";
+import { createCertificates, requireDomain, type Certificates } from "#xmpp";
 import { parseConfig, readConfig, renderConfig, type Config } from "./config.ts";
 import { layoutOf, type Layout } from "./layout.ts";
 
@@ -42,9 +48,10 @@ export interface Cloud {
 }
 
 /**
- * Makes a new cloud in a directory: configuration, agent key, certificates.
+ * Makes a new cloud in a directory: agent key, certificates, and the configuration at last, with
+ * which the cloud exists. What was made before a failure is used the next time.
  *
- * @throws `agent.cloud-exists` (misuse), `agent.config-invalid`
+ * @throws `agent.cloud-exists`, `agent.config-invalid`, `xmpp.domain-invalid` (misuse)
  */
 export async function initCloud(world: World, root: string, options: InitOptions): Promise<Cloud> {
   const layout = layoutOf(root);
@@ -55,11 +62,28 @@ export async function initCloud(world: World, root: string, options: InitOptions
     });
   }
   const text = configText(options);
-  parseConfig(text, layout.config);
+  const config = parseConfig(text, layout.config);
+  requireCard({ layout, config, key: temporaryAgentKey() });
   await world.files.makeDirectory(root, 0o755);
-  await world.files.makeDirectory(join(root, "keys"), 0o700);
+  const cloud = await openCloud(world, layout, config);
   await world.files.writeFileAtomic(layout.config, text, 0o644);
-  return await loadCloud(world, root);
+  return cloud;
+}
+
+/** What others are told must be something that they take; asked before anything is made. */
+function requireCard(cloud: Cloud): void {
+  requireDomain(cloud.config.domain);
+  try {
+    validateCard(cardOf(cloud));
+  } catch (cause) {
+    const { host } = cardOf(cloud).xmppAddress ?? { host: "its address" };
+    const message = `no other cloud would take this cloud's card: ${host} is not a host`;
+    throw new TesseraError("misuse", "agent.config-invalid", message, {
+      subject: cloud.layout.config,
+      remedy: "advertise a host name or an IP address",
+      cause,
+    });
+  }
 }
 
 function configText(options: InitOptions): string {
@@ -107,12 +131,16 @@ export async function loadCloud(world: World, root: string): Promise<Cloud> {
       remedy: `make one: tessera agent init ${root} --name NAME --domain DOMAIN`,
     });
   }
-  const config = await readConfig(world.files, layout.config);
+  return await openCloud(world, layout, await readConfig(world.files, layout.config));
+}
+
+async function openCloud(world: World, layout: Layout, config: Config): Promise<Cloud> {
+  await world.files.makeDirectory(dirname(layout.agentKey), 0o700);
   const key = await loadOrCreateAgentKey(world, layout.agentKey);
   if (config.xmpp.server === "external") {
     const { caFile } = config.xmpp;
     if (caFile === undefined) return { layout, config, key };
-    const bytes = await world.files.readFile(resolve(root, caFile), CA_BYTES_MAX);
+    const bytes = await world.files.readFile(resolve(layout.root, caFile), CA_BYTES_MAX);
     return { layout, config, key, xmppCa: Buffer.from(bytes).toString("utf8") };
   }
   const certificates = await createCertificates(world, join(layout.xmpp, "ca"), config.domain);

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import * as z from "zod";
 import { words } from "#api";
-import { TesseraError, type Digest, type FileSystem, type Machine } from "#core";
+import { hasCode, reportOf, TesseraError, type Digest, type Machine, type World } from "#core";
 
 /** What is kept of a machine beside what others see. */
 export interface StoredMachine {
@@ -41,30 +41,54 @@ const BYTES_MAX = 4 * 2 ** 20;
 
 /** Machines on disk: `machines/UUID/machine.json`, each replaced atomically. */
 export interface MachineStore {
+  /** A machine whose description cannot be read is logged and left out: the others go on. */
   list(): Promise<StoredMachine[]>;
+  /** @throws `agent.machine-corrupt` */
   find(uuid: string): Promise<StoredMachine | undefined>;
   save(stored: StoredMachine): Promise<void>;
   /** Removes the machine and its user data block. */
   remove(uuid: string): Promise<void>;
-  /** By name or UUID. @throws `agent.machine-unknown` */
+  /** By name or UUID. @throws `agent.machine-unknown`, `agent.machine-corrupt` */
   resolve(nameOrUuid: string): Promise<StoredMachine>;
   directory(uuid: string): string;
   /** The user data block. */
   dataPath(uuid: string): string;
 }
 
-export function openMachineStore(files: FileSystem, root: string): MachineStore {
+export function openMachineStore(
+  { files, log }: Pick<World, "files" | "log">,
+  root: string,
+): MachineStore {
+  /** Those that the log has told of, since lists are made all the time. */
+  const told = new Set<string>();
   const directory = (uuid: string): string => join(root, uuid);
   const file = (uuid: string): string => join(directory(uuid), "machine.json");
 
   async function find(uuid: string): Promise<StoredMachine | undefined> {
     if (!z.uuid().safeParse(uuid).success) return undefined;
-    if ((await files.status(file(uuid))) === undefined) return undefined;
-    return decode(file(uuid), await files.readFile(file(uuid), BYTES_MAX));
+    try {
+      return decode(file(uuid), uuid, await files.readFile(file(uuid), BYTES_MAX));
+    } catch (error) {
+      if (hasCode(error, "system.not-found")) return undefined;
+      throw hasCode(error, "system.too-large") ? corrupt(file(uuid), error) : error;
+    }
+  }
+
+  async function readable(uuid: string): Promise<StoredMachine | undefined> {
+    try {
+      const stored = await find(uuid);
+      told.delete(uuid);
+      return stored;
+    } catch (error) {
+      if (!hasCode(error, "agent.machine-corrupt")) throw error;
+      if (!told.has(uuid)) log.log("error", "a machine is left out", { ...reportOf(error) });
+      told.add(uuid);
+      return undefined;
+    }
   }
 
   async function list(): Promise<StoredMachine[]> {
-    const found = await Promise.all((await files.list(root)).map(find));
+    const found = await Promise.all((await files.list(root)).map(readable));
     return found.filter((stored) => stored !== undefined);
   }
 
@@ -82,24 +106,34 @@ export function openMachineStore(files: FileSystem, root: string): MachineStore 
       await files.remove(file(uuid));
       await files.removeTree(directory(uuid));
     },
-    resolve: async (nameOrUuid) => pick(await list(), nameOrUuid),
+    resolve: async (nameOrUuid) => (await find(nameOrUuid)) ?? pick(await list(), nameOrUuid),
   };
 }
 
-function decode(path: string, content: Uint8Array): StoredMachine {
+function decode(path: string, uuid: string, content: Uint8Array): StoredMachine {
+  let stored: StoredMachine;
   try {
-    const stored = shape.parse(JSON.parse(Buffer.from(content).toString("utf8")));
-    return stored as StoredMachine;
+    stored = shape.parse(JSON.parse(Buffer.from(content).toString("utf8"))) as StoredMachine;
   } catch (cause) {
-    const message = `${path} does not describe a machine`;
-    throw new TesseraError("corrupt", "agent.machine-corrupt", message, { subject: path, cause });
+    throw corrupt(path, cause);
   }
+  // The copy of a directory is not a second machine.
+  if (stored.machine.uuid !== uuid) throw corrupt(path);
+  return stored;
+}
+
+function corrupt(path: string, cause?: unknown): TesseraError {
+  const message = `${path} does not describe the machine`;
+  return new TesseraError("corrupt", "agent.machine-corrupt", message, {
+    subject: path,
+    remedy: "put a copy of the file back; or end the agent and remove the directory",
+    cause,
+  });
 }
 
 function pick(all: readonly StoredMachine[], text: string): StoredMachine {
   const present = all.filter(({ machine }) => machine.state !== "gone");
   const found =
-    all.find(({ machine }) => machine.uuid === text) ??
     present.find(({ machine }) => machine.name === text) ??
     all.find(({ machine }) => machine.name === text);
   if (found !== undefined) return found;

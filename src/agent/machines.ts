@@ -50,7 +50,7 @@ export class Machines {
 
   constructor(options: MachinesOptions) {
     this.#options = options;
-    this.store = openMachineStore(options.world.files, options.layout.machines);
+    this.store = openMachineStore(options.world, options.layout.machines);
   }
 
   /** Finds the machines that survived the agent, and marks those that did not. */
@@ -79,8 +79,8 @@ export class Machines {
   /**
    * Makes a stopped machine with a new user data block.
    *
-   * @throws `agent.name-invalid`, `agent.machine-exists` (misuse), and what making the user data
-   * block throws; nothing is left of it then
+   * @throws `agent.name-invalid`, `agent.machine-exists`, `repository.component-unknown` (misuse),
+   * and what making the user data block throws; nothing is left of it then
    */
   async create(
     name: string,
@@ -115,10 +115,9 @@ export class Machines {
   async #make(machine: Machine, files: readonly InstanceFile[]): Promise<void> {
     const { world, store } = this.#options;
     const { uuid, name, appliance } = machine;
-    await store.pin(
-      `machine:${uuid}`,
-      componentsOf(appliance).map(({ id }) => id),
-    );
+    const ids = componentsOf(appliance).map(({ id }) => id);
+    await store.pin(`machine:${uuid}`, ids);
+    for (const id of ids) await store.resolve(id);
     await world.files.makeDirectory(this.store.directory(uuid), 0o700);
     const sizeBytes = appliance.resources.dataBytes;
     const options = { uuid, hostname: name, sizeBytes, files };

@@ -71,13 +71,13 @@ async function card(world: World, root: string): Promise<void> {
 
 async function trust(world: World, root: string, file: string | undefined): Promise<void> {
   if (file === undefined) throw usage("the file of the card is missing");
-  const { layout, config } = await loadCloud(world, root);
+  const cloud = await loadCloud(world, root);
   const bytes = await world.files.readFile(file, CARD_BYTES_MAX);
   const peer = parseCard(Buffer.from(bytes).toString("utf8"));
   const peers = await openPeers({
-    files: world.files,
-    directory: layout.peers,
-    cloud: config.cloud,
+    world,
+    directory: cloud.layout.peers,
+    own: cardOf(cloud),
     changed: () => Promise.resolve(),
   });
   await peers.add(peer);
@@ -109,12 +109,16 @@ async function run(world: World, root: string): Promise<void> {
   await agent.stopped;
 }
 
+function parse(args: readonly string[]) {
+  try {
+    return parseArgs({ args: [...args], options: OPTIONS, allowPositionals: true });
+  } catch (error) {
+    throw usage(error instanceof Error ? error.message : String(error));
+  }
+}
+
 async function main(args: readonly string[]): Promise<void> {
-  const { values, positionals } = parseArgs({
-    args: [...args],
-    options: OPTIONS,
-    allowPositionals: true,
-  });
+  const { values, positionals } = parse(args);
   const [command, root, file] = positionals;
   if (root === undefined) throw usage("the cloud's directory is missing");
   const level = (process.env["TESSERA_LOG"] ?? "info") as LogLevel;

@@ -177,7 +177,7 @@ const machineOperations = {
   "appliance.remove": {
     method: "DELETE",
     path: "/v1/appliances/{appliance}",
-    summary: "Removes an appliance that no machine uses",
+    summary: "Removes an appliance; its machines keep their own copy of it",
     input: z.strictObject({ appliance: name }),
     result: view.removed,
   },

@@ -52,7 +52,7 @@ export function addApplianceCommands(root: Command, bench: Bench): void {
     session.print(await session.call("appliance.show", { appliance: name }), renderAppliance);
   });
   const remove = leaf(appliance, "rm <appliance>", {
-    summary: "remove an appliance that no machine uses",
+    summary: "remove an appliance; its machines keep their own copy of it",
     examples: ["tessera appliance rm web"],
   });
   act(bench, remove, async (session, [name = ""]) => {

@@ -1,16 +1,8 @@
-import { isAbsolute } from "node:path";
-import {
-  buildInto,
-  lockRecipe,
-  parseRecipe,
-  readLock,
-  writeLock,
-  type Lock,
-  type LockedRecipe,
-} from "#build";
-import { TesseraError, type Component } from "#core";
+import { isAbsolute, join } from "node:path";
+import { buildInto, lockRecipe, parseRecipe, readLock, writeLock, type LockedRecipe } from "#build";
+import { isDigest, TesseraError, type Component, type Digest, type FileSystem } from "#core";
 import { fileSource } from "#image";
-import { openRepository } from "#repository";
+import { openRepository, type ComponentStore } from "#repository";
 import type { Handlers, Input } from "#api";
 import type { Parts } from "./parts.ts";
 
@@ -51,17 +43,22 @@ export function componentHandlers(parts: Parts): ComponentOperations {
       return { components };
     },
     "component.verify": async ({ component }) => {
-      const id = component === undefined ? undefined : (await store.resolve(component)).id;
+      const id = component === undefined ? undefined : await idOf(store, component);
       return await store.verify(id);
     },
     "component.remove": async ({ component: text }) => {
-      const { id } = await store.resolve(text);
+      const id = await idOf(store, text);
       await store.remove(id);
       await parts.offerChanged();
       return { removed: id };
     },
     "component.collect": ({ dryRun }) => store.collect({ dryRun: dryRun ?? false }),
   };
+}
+
+/** A damaged component is not found by its name; by its whole digest it must be. */
+async function idOf(store: ComponentStore, text: string): Promise<Digest> {
+  return isDigest(text) ? text : (await store.resolve(text)).id;
 }
 
 async function build(
@@ -101,14 +98,10 @@ async function build(
 }
 
 function readLocked({ recipe, lock }: Input<"component.build">["bases"][number]): LockedRecipe {
-  if (lock === undefined) {
-    throw new TesseraError("misuse", "agent.base-unlocked", `${recipe.fileName} has no lock`, {
-      subject: recipe.fileName,
-      remedy: "build the base component first: that writes its lock",
-    });
-  }
-  const parsedLock: Lock = readLock(lock.text, lock.fileName);
-  return { recipe: parseRecipe(recipe.text, recipe.fileName), lock: parsedLock };
+  return {
+    recipe: parseRecipe(recipe.text, recipe.fileName),
+    lock: readLock(lock.text, lock.fileName),
+  };
 }
 
 async function addImage(
@@ -133,15 +126,14 @@ async function addImage(
   }
 }
 
-/** Copies every component of an OCI image layout that is not held yet. */
+/**
+ * Copies every component of an OCI image layout that is not held yet; of a layout that is damaged,
+ * none.
+ */
 async function addLayout({ world, store }: Parts, path: string): Promise<Component[]> {
-  if (!isAbsolute(path) || (await world.files.status(path)) === undefined) {
-    throw new TesseraError("misuse", "agent.path-missing", `no OCI layout at ${path}`, {
-      subject: path,
-      remedy: "give the absolute path of a directory that holds oci-layout and index.json",
-    });
-  }
+  await requireLayout(world.files, path);
   const other = await openRepository(world, path);
+  await requireSound(other, path);
   const added: Component[] = [];
   for (const component of await other.list()) {
     const { description, id } = component;
@@ -154,4 +146,28 @@ async function addLayout({ world, store }: Parts, path: string): Promise<Compone
     }
   }
   return added;
+}
+
+/** Asked first, since opening what is not there would make it. */
+async function requireLayout(files: FileSystem, path: string): Promise<void> {
+  if (isAbsolute(path) && (await files.status(path))?.kind === "directory") {
+    const parts = ["oci-layout", "index.json"].map((name) => files.status(join(path, name)));
+    if ((await Promise.all(parts)).every((status) => status?.kind === "file")) return;
+  }
+  throw new TesseraError("misuse", "agent.path-missing", `no OCI layout at ${path}`, {
+    subject: path,
+    remedy: "give the absolute path of a directory that holds oci-layout and index.json",
+  });
+}
+
+async function requireSound(other: ComponentStore, path: string): Promise<void> {
+  const { findings } = await other.verify();
+  const [first] = findings;
+  if (first === undefined) return;
+  const what = `${first.digest} of ${first.component ?? "no component"} (${first.problem})`;
+  const message = `the OCI layout at ${path} is damaged: ${what}; ${findings.length} in all`;
+  throw new TesseraError("corrupt", "agent.layout-corrupt", message, {
+    subject: path,
+    remedy: "copy the layout again from where it came",
+  });
 }

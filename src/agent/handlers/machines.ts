@@ -33,11 +33,7 @@ export function machineHandlers(parts: Parts): MachineOperations {
     },
     "appliance.list": async () => ({ appliances: await appliances.list() }),
     "appliance.show": ({ appliance }) => appliances.resolve(appliance),
-    "appliance.remove": async ({ appliance }) => {
-      const { name } = await appliances.resolve(appliance);
-      await appliances.remove(name);
-      return { removed: name };
-    },
+    "appliance.remove": async ({ appliance }) => ({ removed: await appliances.remove(appliance) }),
     "machine.create": async (input) => {
       const appliance = await appliances.resolve(input.appliance);
       return await machines.create(input.name, appliance, filesOf(input));

@@ -38,15 +38,18 @@ async function removeDirectories(tools: MigrationTools, open: Open): Promise<voi
   const needed = landing(open);
   for (const name of await world.files.list(layout.machines)) {
     if (!UUID.test(name) || needed.has(name)) continue;
-    if ((await machines.store.find(name)) === undefined) await machines.store.remove(name);
+    // What cannot be read is no leftover.
+    const known = await machines.store.find(name).catch(() => name);
+    if (known === undefined) await machines.store.remove(name);
   }
 }
 
-async function removePins({ store, machines }: MigrationTools, open: Open): Promise<void> {
+/** A directory that is still there counts, also where its machine cannot be read. */
+async function removePins(tools: MigrationTools, open: Open): Promise<void> {
+  const { world, layout, store } = tools;
+  const uuids = [...landing(open), ...(await world.files.list(layout.machines))];
   const needed = new Set([
-    ...[...landing(open), ...(await machines.list()).map(({ uuid }) => uuid)].map(
-      (uuid) => `machine:${uuid}`,
-    ),
+    ...uuids.map((uuid) => `machine:${uuid}`),
     ...open.map(({ id }) => `migration:${id}`),
   ]);
   for (const owner of (await store.pins()).keys()) {
