@@ -1,7 +1,7 @@
 import { isAbsolute, join } from "node:path";
 import { buildInto, lockRecipe, parseRecipe, readLock, writeLock, type LockedRecipe } from "#build";
 import { isDigest, TesseraError, type Component, type Digest, type FileSystem } from "#core";
-import { fileSource } from "#image";
+import { fileSource, readErofs } from "#image";
 import { openRepository, type ComponentStore } from "#repository";
 import type { Handlers, Input } from "#api";
 import type { Parts } from "./parts.ts";
@@ -114,8 +114,11 @@ async function addImage(
       remedy: "give the absolute path of the image",
     });
   }
+  const kind = (await world.files.status(source.path))?.kind;
+  if (kind !== "file" && kind !== "link") throw pathMissing("image", source.path);
   const image = await fileSource(world, source.path);
   try {
+    await readErofs(image);
     return await store.add({
       description: source.description,
       fragments: source.fragments ?? [],
@@ -150,13 +153,21 @@ async function addLayout({ world, store }: Parts, path: string): Promise<Compone
 
 /** Asked first, since opening what is not there would make it. */
 async function requireLayout(files: FileSystem, path: string): Promise<void> {
-  if (isAbsolute(path) && (await files.status(path))?.kind === "directory") {
+  const kind = isAbsolute(path) ? (await files.status(path))?.kind : undefined;
+  if (kind === "directory" || kind === "link") {
     const parts = ["oci-layout", "index.json"].map((name) => files.status(join(path, name)));
     if ((await Promise.all(parts)).every((status) => status?.kind === "file")) return;
   }
-  throw new TesseraError("misuse", "agent.path-missing", `no OCI layout at ${path}`, {
+  throw pathMissing("OCI layout", path);
+}
+
+function pathMissing(what: "image" | "OCI layout", path: string): TesseraError {
+  return new TesseraError("misuse", "agent.path-missing", `no ${what} at ${path}`, {
     subject: path,
-    remedy: "give the absolute path of a directory that holds oci-layout and index.json",
+    remedy:
+      what === "image"
+        ? "give the absolute path of an EROFS image, on the agent's host"
+        : "give the absolute path of a directory that holds oci-layout and index.json",
   });
 }
 

@@ -110,8 +110,9 @@ async function consoleChunk({ machines, world }: Parts, machine: Machine, offset
 function wholeCharacters(bytes: Buffer): Buffer {
   for (let back = 1; back <= Math.min(3, bytes.length); back += 1) {
     const byte = bytes[bytes.length - back] ?? 0;
-    if (byte < 0x80) return bytes;
-    if (byte < 0xc0) continue;
+    if (byte >= 0x80 && byte < 0xc0) continue;
+    // Neither ASCII nor what begins no character (RFC 3629) waits for more.
+    if (byte < 0xc2 || byte > 0xf4) return bytes;
     const needed = byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : 2;
     return needed > back ? bytes.subarray(0, bytes.length - back) : bytes;
   }
