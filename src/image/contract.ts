@@ -60,3 +60,49 @@ export interface WrittenImage {
   /** Superblock UUID: the first 16 bytes of the tree's digest. */
   readonly uuid: string;
 }
+
+/** A run of a content's bytes in an image. */
+export interface ContentExtent {
+  /** In the content. */
+  readonly offset: number;
+  /** Above 0. */
+  readonly length: number;
+  /** In the image. */
+  readonly position: number;
+}
+
+/** Bytes that occur in an image: a file's, or a chunk's of an image that is no tree of ours. */
+export interface RecipeContent {
+  /** Above 0: empty files have no content. */
+  readonly sizeBytes: number;
+  /**
+   * The first 8 bytes of the content's sha256 as 16 hexadecimal digits. Enough to find it, too
+   * little to name it: who relies on it compares the digest of the whole image in the end.
+   */
+  readonly head: string;
+  /** The first path that has it; empty for a chunk. */
+  readonly path: string;
+}
+
+/**
+ * What an image is made of: its contents, and everything else. A `tree` describes an image that
+ * our writer makes from a file tree, `chunks` any other sequence of bytes. Equal images have equal
+ * recipes. Specified in doc/recipe.md.
+ */
+export interface Recipe {
+  readonly kind: "tree" | "chunks";
+  /** Of the image. */
+  readonly sizeBytes: number;
+  /** Each once (by size and sha256), in the order of first use. */
+  readonly contents: readonly RecipeContent[];
+  /** Every place of a content in the image; each is a list of extents that cover it in order. */
+  places(index: number): readonly (readonly ContentExtent[])[];
+  /**
+   * Every byte of the image that belongs to no content and is not zero, by ascending position.
+   *
+   * @param digests sha256 of each content, 32 bytes, by index
+   */
+  metadata(
+    digests: readonly Uint8Array[],
+  ): readonly { readonly position: number; readonly bytes: Uint8Array }[];
+}

@@ -1,5 +1,5 @@
 import type { BlobReference, Component, ComponentDescription, Digest, Fragment } from "#core";
-import type { ContentSource } from "#image";
+import type { ContentSource, Recipe } from "#image";
 
 /**
  * The writing of one blob that is not yet held. Bytes are appended in order. `writtenBytes` is
@@ -43,6 +43,62 @@ export interface CollectReport {
   readonly removed: readonly { readonly digest: Digest; readonly sizeBytes: number }[];
   readonly bytes: number;
   readonly dryRun: boolean;
+}
+
+/** The recipe of a held component, with the full digest of each content. */
+export interface HeldRecipe {
+  readonly component: Digest;
+  readonly recipe: Recipe;
+  /** sha256 of each content, 32 bytes, by index. */
+  readonly digests: readonly Uint8Array[];
+  /** Similarity sketch of each content by index (see room delta); empty where it is too small. */
+  readonly sketches: readonly Uint32Array[];
+}
+
+/** A content that some held component has. */
+export interface HeldContent {
+  readonly component: Digest;
+  /** Index in that component's recipe. */
+  readonly content: number;
+  /** 32 bytes. */
+  readonly digest: Uint8Array;
+}
+
+/** Reads contents of one held component out of its image. */
+export interface ContentsReader {
+  /** Fills `target` from `offset` of content number `content`. */
+  read(content: number, target: Uint8Array, offset: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+/**
+ * The writing of one image in any order. It has the lock and the lease of an ingest of the same
+ * digest: one writer at a time, across processes. `state` is what the last `checkpoint` recorded
+ * with bytes that are durable; absent for a new one, and when what is there cannot be trusted.
+ */
+export interface Assembly {
+  readonly blob: BlobReference;
+  readonly state: Uint8Array | undefined;
+  write(bytes: Uint8Array, position: number): Promise<void>;
+  /** Reads back what was written; never written bytes are zero. */
+  read(target: Uint8Array, position: number): Promise<void>;
+  /** Makes everything written so far durable, then `state` (at most 4 MiB) that describes it. */
+  checkpoint(state: Uint8Array): Promise<void>;
+  /** Hashes the whole. @throws `repository.digest-mismatch` (corrupt): the bytes go */
+  commit(): Promise<void>;
+  /** Keeps what the last checkpoint made durable. */
+  release(): Promise<void>;
+  abort(): Promise<void>;
+}
+
+/** Encoded packs that were made once, for the next destination. Bounded; the oldest unused leave. */
+export interface PackCache {
+  /** Undefined when it is not there or not whole. */
+  get(key: Digest): Promise<Uint8Array | undefined>;
+  /** Keeps a pack; failing to is logged, never thrown. */
+  put(key: Digest, pack: Uint8Array): Promise<void>;
+  /** The size of a pack that is there. */
+  sizeOf(key: Digest): Promise<number | undefined>;
 }
 
 /**
@@ -127,6 +183,29 @@ export interface ComponentStore {
    *   cannot be read, because what it names is not known
    */
   collect(options: { readonly dryRun: boolean }): Promise<CollectReport>;
+  /**
+   * What a held component is made of; read once from its image, then kept in the file index.
+   *
+   * @throws `repository.component-unknown`, `repository.blob-corrupt`
+   */
+  recipe(id: Digest): Promise<HeldRecipe>;
+  /**
+   * Where contents are held, each in any component, without reading images; undefined where in
+   * none. A hint: pin the component, then open its contents.
+   */
+  locate(
+    contents: readonly { readonly head: string; readonly sizeBytes: number }[],
+  ): Promise<(HeldContent | undefined)[]>;
+  /** @throws `repository.component-unknown`, `repository.blob-corrupt` */
+  openContents(id: Digest): Promise<ContentsReader>;
+  /**
+   * As `ingest`, for an image whose bytes come in any order.
+   *
+   * @throws `repository.no-space`, `repository.size-mismatch`
+   */
+  assemble(blob: BlobReference, signal?: AbortSignal): Promise<Assembly | undefined>;
+  readonly packs: PackCache;
+
   /** Reads and hashes everything, or one component. */
   verify(id?: Digest): Promise<VerifyReport>;
 }

@@ -15,7 +15,11 @@ export const ROOMS: Readonly<Record<string, Room>> = {
   system: { rooms: ["core"], node: ["*"] },
   block: { rooms: ["core"], node: ["crypto"] },
   image: { rooms: ["core", "block"], node: ["crypto"] },
-  repository: { rooms: ["core", "block", "image"], node: ["crypto", "path"] },
+  delta: { rooms: ["core"], node: [] },
+  repository: {
+    rooms: ["core", "block", "image", "delta"],
+    node: ["crypto", "path", "sqlite"],
+  },
   compose: { rooms: ["core", "block", "image", "repository"], node: ["crypto", "path"] },
   build: {
     rooms: ["core", "block", "image", "repository", "compose"],
@@ -25,7 +29,7 @@ export const ROOMS: Readonly<Record<string, Room>> = {
   xmpp: { rooms: ["core"], node: ["crypto", "net", "tls", "path", "events", "string_decoder"] },
   federation: { rooms: ["core", "xmpp"], node: ["crypto"] },
   transfer: {
-    rooms: ["core", "block", "image", "repository"],
+    rooms: ["core", "block", "image", "delta", "repository"],
     node: ["crypto", "net", "tls", "zlib", "events"],
   },
   placement: { rooms: ["core"], node: [] },
@@ -37,6 +41,7 @@ export const ROOMS: Readonly<Record<string, Room>> = {
       "system",
       "block",
       "image",
+      "delta",
       "repository",
       "compose",
       "build",

@@ -1,6 +1,7 @@
-import type { BlobReference, Digest } from "#core";
+import type { BlobReference, ByteRange, Digest } from "#core";
 import type { BlockDevice } from "#block";
-import type { BlobReader } from "#repository";
+import type { Recipe } from "#image";
+import type { BlobReader, ContentsReader, HeldRecipe, PackCache } from "#repository";
 
 /** Where a data port may be reached. */
 export interface Candidate {
@@ -23,6 +24,54 @@ export interface DataSource {
   openBlob(digest: Digest): Promise<BlobReader>;
   /** The frozen user data block, once the machine has stopped; before: `transfer.not-ready`. */
   openUserData(): Promise<BlockDevice>;
+  /** A component that belongs to the migration, by its recipe. */
+  openComponent(id: Digest): Promise<ComponentContents>;
+  /** One that the receiver says that it holds; undefined when it is not held here. */
+  openBase(id: Digest): Promise<ComponentContents | undefined>;
+  readonly packs: PackCache;
+  /**
+   * The copy of the user data block with this digest, and where the present one may differ from
+   * it; undefined when it is not kept.
+   */
+  openLineage?(digest: Digest): Promise<Lineage | undefined>;
+  /** The appliance's components, which both sides hold once components are fetched, in order. */
+  readonly components?: readonly Digest[];
+}
+
+/** A component to read from, whole or by content. */
+export interface ComponentContents extends HeldRecipe {
+  readonly reader: ContentsReader;
+}
+
+/** An earlier copy of a user data block. */
+export interface Lineage {
+  readonly old: BlockDevice;
+  /** Outside of these the present block equals the old one; absent when that is not known. */
+  readonly changed?: readonly ByteRange[];
+}
+
+/** A recipe as it came, with the bases that the sender holds too. */
+export interface FetchedRecipe {
+  readonly recipe: Recipe;
+  readonly bases: readonly Digest[];
+  readonly wireBytes: number;
+}
+
+export interface ContentsRequest {
+  readonly component: Digest;
+  readonly recipe: Recipe;
+  /** As {@link FetchedRecipe} has them. */
+  readonly bases: readonly Digest[];
+  /** Ascending indices of the recipe's contents. */
+  readonly wanted: readonly number[];
+}
+
+/** A run of a content's bytes that has come. */
+export interface ContentPiece {
+  readonly content: number;
+  readonly offset: number;
+  /** Valid until the promise of its consumer resolves. */
+  readonly bytes: Uint8Array;
 }
 
 export interface TransferProgress {
@@ -49,6 +98,26 @@ export interface UserDataReport {
 export interface DataReceiver {
   /** Fetches and commits a blob into the store; returns the bytes that crossed the wire. */
   fetchBlob(blob: BlobReference, signal: AbortSignal): Promise<number>;
+  /**
+   * Fetches the recipe of a component's image. @throws `transfer.not-offered`; `image.recipe-invalid`
+   */
+  fetchRecipe(
+    component: Digest,
+    bases: readonly Digest[],
+    signal: AbortSignal,
+  ): Promise<FetchedRecipe>;
+  /**
+   * Fetches contents, in the sender's order, each byte at least once. `take` is called for one
+   * piece after the other; its promise is the back-pressure. Resumes over cut connections after the
+   * last pack of which `take` has taken everything. Returns the bytes on the wire.
+   *
+   * @throws `transfer.not-offered`, `transfer.pack-invalid` (peer), what `take` throws
+   */
+  fetchContents(
+    request: ContentsRequest,
+    take: (piece: ContentPiece) => Promise<void>,
+    signal: AbortSignal,
+  ): Promise<number>;
   /**
    * Fetches the user data block into `path`. `path` appears only when the whole is verified and
    * durable; a partial file and its resume map lie beside it.

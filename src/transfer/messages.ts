@@ -5,11 +5,13 @@ import { z } from "zod";
 import { peerError, violation } from "./errors.ts";
 import type { Frame } from "./frame.ts";
 import {
+  BASES_MAX,
   BLOCKS_PER_FRAME_MAX,
   BYTES_PREFIX_BYTES,
   CREDIT_BYTES_MAX,
   CREDIT_BYTES_MIN,
   RAW_BYTES_MAX,
+  RECIPE_BYTES_MAX,
   RUNS_PER_FRAME_MAX,
   RUN_BYTES,
 } from "./protocol.ts";
@@ -38,13 +40,65 @@ const ErrorSchema = z.object({
   message: z.string().max(512),
 });
 
+const Bases = z.array(DigestText).max(BASES_MAX);
+
+/**
+ * What a receiver asks for.
+ *
+ * - `blob`: bytes named by their digest; `base` is a blob that the receiver holds and that may serve
+ *   as dictionary;
+ * - `recipe`: the recipe of a component's image, delta-coded against that of one of `bases`,
+ *   components that the receiver holds;
+ * - `contents`: some contents of a component's recipe, which WANT names; `bases` are those that the
+ *   sender accepted for the recipe, in its order; `from` raw bytes of them have come before;
+ * - `userData`: the blocks from `block` on; `lineage` is the digest of the copy that the receiver
+ *   still has; `references` says that pages of the appliance's components may be named.
+ */
 export const OpenSchema = z.discriminatedUnion("kind", [
-  z.object({ kind: z.literal("blob"), digest: DigestText, offset: Size, credit: Credit }),
-  z.object({ kind: z.literal("userData"), block: Size, credit: Credit }),
+  z.object({
+    kind: z.literal("blob"),
+    digest: DigestText,
+    offset: Size,
+    credit: Credit,
+    base: DigestText.optional(),
+  }),
+  z.object({
+    kind: z.literal("recipe"),
+    component: DigestText,
+    bases: Bases,
+    credit: Credit,
+  }),
+  z.object({
+    kind: z.literal("contents"),
+    component: DigestText,
+    bases: Bases,
+    from: Size,
+    credit: Credit,
+  }),
+  z.object({
+    kind: z.literal("userData"),
+    block: Size,
+    credit: Credit,
+    lineage: DigestText.optional(),
+    references: z.boolean().optional(),
+  }),
 ]);
 export type Open = z.infer<typeof OpenSchema>;
 
-export const BlobOpenedSchema = z.object({ sizeBytes: Size });
+/** `base` is the dictionary that the sender uses, when it holds what the receiver offered. */
+export const BlobOpenedSchema = z.object({ sizeBytes: Size, base: DigestText.optional() });
+
+/**
+ * `sizeBytes`: of the encoded recipe before compression; `bases`: those that the sender holds too;
+ * `base`: the one whose recipe is the dictionary.
+ */
+export const RecipeOpenedSchema = z.object({
+  sizeBytes: z.int().min(1).max(RECIPE_BYTES_MAX),
+  bases: Bases,
+  base: DigestText.optional(),
+});
+/** Raw bytes of all wanted contents. */
+export const ContentsOpenedSchema = z.object({ sizeBytes: Size });
 export const UserDataOpenedSchema = z
   .object({ sizeBytes: z.int().min(1), allocatedBytes: Size })
   .refine(({ sizeBytes, allocatedBytes }) => allocatedBytes <= sizeBytes);

@@ -32,7 +32,7 @@
 export const ALPN = "tessera/1";
 
 /** The content versions that this implementation speaks. */
-export const CONTENT_VERSIONS = { min: 1, max: 1 } as const;
+export const CONTENT_VERSIONS = { min: 2, max: 2 } as const;
 
 /** The optional parts of the content version that this implementation has. */
 export const FEATURES: readonly string[] = [];
@@ -58,6 +58,24 @@ export const CHECKPOINT_BYTES = 4 * 2 ** 20;
 
 /** Bit 0 of a frame's flags: the data are one Zstandard frame. */
 export const FLAG_ZSTD = 1;
+/** Bit 1: the Zstandard frame needs the dictionary that the stream or the frame names. */
+export const FLAG_DICTIONARY = 2;
+
+/** Most components that a receiver names as bases, whose contents may serve as references. */
+export const BASES_MAX = 16;
+/** Most raw bytes of contents in one pack. */
+export const PACK_RAW_BYTES_MAX = 16 * 2 ** 20;
+/** Most bytes of references, the dictionary, of one pack. */
+export const PACK_REFERENCE_BYTES_MAX = 32 * 2 ** 20;
+/** Most bytes of a solid pack on the wire: what a cut may cost. */
+export const PACK_WIRE_BYTES_MAX = 8 * 2 ** 20;
+/** Most bytes of an encoded WANT or PACK. */
+export const WANT_BYTES_MAX = 2 ** 18;
+/** A recipe on the wire, compressed, and in memory. */
+export const RECIPE_WIRE_BYTES_MAX = 64 * 2 ** 20;
+export const RECIPE_BYTES_MAX = 256 * 2 ** 20;
+/** Most connections of one session. */
+export const LANES_MAX = 8;
 
 export const TYPE = {
   HELLO: 0x01,
@@ -70,9 +88,12 @@ export const TYPE = {
   OPENED: 0x11,
   CREDIT: 0x12,
   END: 0x13,
+  WANT: 0x14,
   BYTES: 0x20,
   ZEROES: 0x21,
   BLOCKS: 0x22,
+  PACK: 0x23,
+  CHANGES: 0x24,
 } as const;
 
 export type FrameType = (typeof TYPE)[keyof typeof TYPE];
@@ -109,11 +130,20 @@ export const FRAME_RULES: ReadonlyMap<number, FrameRule> = new Map<FrameType, Fr
   [TYPE.OPENED, rule("OPENED", "stream", 2, CONTROL_BYTES_MAX)],
   [TYPE.CREDIT, rule("CREDIT", "stream", 4, 4)],
   [TYPE.END, rule("END", "stream", 2, CONTROL_BYTES_MAX)],
-  [TYPE.BYTES, rule("BYTES", "stream", 12, BYTES_PREFIX_BYTES + RAW_BYTES_MAX, FLAG_ZSTD)],
+  [TYPE.WANT, rule("WANT", "stream", 1, WANT_BYTES_MAX)],
+  [
+    TYPE.BYTES,
+    rule("BYTES", "stream", 12, BYTES_PREFIX_BYTES + RAW_BYTES_MAX, FLAG_ZSTD | FLAG_DICTIONARY),
+  ],
   [TYPE.ZEROES, rule("ZEROES", "stream", 16, 16)],
   [
     TYPE.BLOCKS,
     rule("BLOCKS", "stream", 14, 2 + RUNS_PER_FRAME_MAX * RUN_BYTES + RAW_BYTES_MAX, FLAG_ZSTD),
+  ],
+  [TYPE.PACK, rule("PACK", "stream", 16, WANT_BYTES_MAX)],
+  [
+    TYPE.CHANGES,
+    rule("CHANGES", "stream", 2, WANT_BYTES_MAX + RAW_BYTES_MAX, FLAG_ZSTD | FLAG_DICTIONARY),
   ],
 ]);
 
