@@ -152,6 +152,10 @@ export const streamProgress = z.object({
   totalBytes: bytes,
   /** Bytes on the wire for it so far. */
   wireBytes: bytes.exactOptional(),
+  /** Bytes of it that need not travel, because the destination holds them. */
+  savedBytes: bytes.exactOptional(),
+  /** The clouds that send it, when not the source alone. */
+  sources: list(text).exactOptional(),
 });
 
 const course = {

@@ -131,6 +131,10 @@ export const offer = mirrors<core.Offer>()(
 const migrationCase = mirrors<core.MigrationCase>()(z.enum(["worst", "average", "best"]));
 const migrationMode = mirrors<core.MigrationMode>()(z.enum(["cold"]));
 
+const contentShares = mirrors<core.ContentShares>()(
+  z.object({ heldBytes: bytes, patchedBytes: bytes, missingBytes: bytes }),
+);
+
 export const plan = mirrors<core.Plan>()(
   z.object({
     machine: text,
@@ -138,8 +142,19 @@ export const plan = mirrors<core.Plan>()(
     destination: text,
     mode: migrationMode,
     case: migrationCase,
-    components: list(z.object({ component: componentReference, held: z.boolean(), bytes })),
-    userData: z.object({ allocatedBytes: bytes, bytes }),
+    components: list(
+      z.object({
+        component: componentReference,
+        held: z.boolean(),
+        bytes,
+        contents: contentShares.exactOptional(),
+      }),
+    ),
+    userData: z.object({
+      allocatedBytes: bytes,
+      bytes,
+      lineage: z.boolean().exactOptional(),
+    }),
     totalBytes: bytes,
     monolithicBytes: bytes,
     rate: z.object({
@@ -166,8 +181,24 @@ export const signedReceipt = mirrors<core.SignedReceipt>()(
       destination: text,
       mode: migrationMode,
       case: migrationCase,
-      components: list(z.object({ id: digest, name: text, held: z.boolean(), bytes })),
-      userData: z.object({ digest, sizeBytes: bytes, allocatedBytes: bytes, bytes }),
+      components: list(
+        z.object({
+          id: digest,
+          name: text,
+          held: z.boolean(),
+          bytes,
+          contents: contentShares.exactOptional(),
+          sources: z.record(text, bytes).exactOptional(),
+        }),
+      ),
+      userData: z.object({
+        digest,
+        sizeBytes: bytes,
+        allocatedBytes: bytes,
+        bytes,
+        lineage: z.boolean().exactOptional(),
+      }),
+      encodings: z.record(text, z.object({ rawBytes: bytes, wireBytes: bytes })).exactOptional(),
       wireBytes: bytes,
       phases_ms: z.record(phase, milliseconds),
       downtime_ms: milliseconds,

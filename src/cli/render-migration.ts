@@ -59,14 +59,18 @@ function renderStreams(streams: readonly StreamProgress[]): string {
     { title: "DONE", align: "right" },
     { title: "OF", align: "right" },
     { title: "WIRE", align: "right" },
+    { title: "SAVED", align: "right" },
+    { title: "FROM" },
   ] as const;
   return renderTable(
     columns,
-    streams.map(({ name, doneBytes, totalBytes, wireBytes }) => [
+    streams.map(({ name, doneBytes, totalBytes, wireBytes, savedBytes, sources }) => [
       name,
       formatBytes(doneBytes),
       formatBytes(totalBytes),
       wireBytes === undefined ? "" : formatBytes(wireBytes),
+      savedBytes === undefined ? "" : formatBytes(savedBytes),
+      (sources ?? []).join(", "),
     ]),
   );
 }
@@ -92,15 +96,26 @@ function oneLine(text: string): string {
 
 function renderBars(streams: readonly StreamProgress[], columns: number): string[] {
   const nameWidth = Math.max(0, ...streams.map(({ name }) => Math.min(24, name.length)));
-  return streams.map(({ name, doneBytes, totalBytes }) => {
+  return streams.map((stream) => {
+    const { name, doneBytes, totalBytes } = stream;
     const label = name.slice(0, nameWidth).padEnd(nameWidth);
-    const figures = `${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`;
+    const figures = `${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}${extras(stream)}`;
     const room = columns - nameWidth - figures.length - 12;
     const width = Math.max(0, Math.min(BAR_WIDTH_MAX, room));
     const fraction = totalBytes === 0 ? 1 : Math.min(1, doneBytes / totalBytes);
     const percent = `${Math.floor(fraction * 100)}%`.padStart(4);
     return `${label} ${bar(fraction, width)}${percent}  ${figures}`;
   });
+}
+
+/** What was sent, what need not be, and by whom. */
+function extras({ wireBytes, savedBytes, sources }: StreamProgress): string {
+  const parts = [
+    ...(wireBytes === undefined ? [] : [`${formatBytes(wireBytes)} sent`]),
+    ...(savedBytes === undefined || savedBytes === 0 ? [] : [`${formatBytes(savedBytes)} saved`]),
+    ...(sources === undefined || sources.length === 0 ? [] : [`from ${sources.join(", ")}`]),
+  ];
+  return parts.length === 0 ? "" : ` (${parts.join(", ")})`;
 }
 
 function bar(fraction: number, width: number): string {

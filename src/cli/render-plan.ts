@@ -5,8 +5,11 @@ import {
   formatDuration,
   formatRate,
   shortDigest,
+  type EncodingShares,
   type Phase,
   type Plan,
+  type PlannedComponent,
+  type ReceiptComponent,
   type SignedReceipt,
 } from "#core";
 import { renderMembers, renderTable, renderTime } from "./render-table.ts";
@@ -17,6 +20,9 @@ const COLUMNS = [
   { title: "KIND" },
   { title: "SIZE", align: "right" },
   { title: "THERE" },
+  { title: "HELD", align: "right" },
+  { title: "PATCHED", align: "right" },
+  { title: "MISSING", align: "right" },
   { title: "TO MOVE", align: "right" },
 ] as const;
 
@@ -29,16 +35,18 @@ const CASES = {
 /** `machineName` stands for the plan's UUID where it is known. */
 export function renderPlan(plan: Plan, machineName: string = plan.machine): string {
   const { source, destination, mode, userData, totalBytes } = plan;
-  const rows = plan.components.map(({ component, held, bytes }) => [
-    `${component.name} ${component.version}`,
-    component.kind,
-    formatBytes(component.sizeBytes),
-    held ? "held" : "missing",
-    formatBytes(bytes),
+  const rows = plan.components.map((planned) => [
+    `${planned.component.name} ${planned.component.version}`,
+    planned.component.kind,
+    formatBytes(planned.component.sizeBytes),
+    thereOf(planned),
+    ...sharesOf(planned),
+    formatBytes(planned.bytes),
   ]);
-  const data = ["user data", "data", formatBytes(userData.allocatedBytes), "-"];
+  const there = userData.lineage === true ? "earlier copy" : "-";
+  const data = ["user data", "data", formatBytes(userData.allocatedBytes), there, "", "", ""];
   const title = `Plan: ${machineName} from ${source} to ${destination}, ${mode}, ${CASES[plan.case]}`;
-  const total = ["total", "", "", "", formatBytes(totalBytes)];
+  const total = ["total", "", "", "", "", "", "", formatBytes(totalBytes)];
   return [
     `${printable(title)}\n\n`,
     renderTable(COLUMNS, [...rows, [...data, formatBytes(userData.bytes)], total], "  "),
@@ -46,6 +54,21 @@ export function renderPlan(plan: Plan, machineName: string = plan.machine): stri
     renderMembers(outlook(plan)),
     ...plan.notes.map((note) => `note: ${printable(note)}\n`),
   ].join("");
+}
+
+function thereOf({ held, contents }: PlannedComponent): string {
+  if (held) return "held";
+  return contents !== undefined && contents.heldBytes + contents.patchedBytes > 0
+    ? "in part"
+    : "missing";
+}
+
+/** Raw bytes; what is held as a whole is not told apart. */
+function sharesOf({ component, held, contents }: PlannedComponent): [string, string, string] {
+  if (held) return [formatBytes(component.sizeBytes), "", ""];
+  if (contents === undefined) return ["", "", formatBytes(component.sizeBytes)];
+  const { heldBytes, patchedBytes, missingBytes } = contents;
+  return [formatBytes(heldBytes), formatBytes(patchedBytes), formatBytes(missingBytes)];
 }
 
 const RATES = {
@@ -104,13 +127,14 @@ export function renderReceipt(
 ): string {
   const { source, destination, mode, userData } = receipt;
   const title = `Receipt: ${machineName} went from ${source} to ${destination}, ${mode}, ${receipt.case} case`;
-  const moved = receipt.components.map(({ id, name, held, bytes }) => [
-    name,
-    shortDigest(id),
-    held ? "held" : "moved",
-    formatBytes(bytes),
+  const moved = receipt.components.map((component) => [
+    component.name,
+    shortDigest(component.id),
+    howOf(component),
+    formatBytes(component.bytes),
   ]);
-  const data = ["user data", shortDigest(userData.digest), "moved", formatBytes(userData.bytes)];
+  const how = userData.lineage === true ? "changes moved" : "moved";
+  const data = ["user data", shortDigest(userData.digest), how, formatBytes(userData.bytes)];
   const wire = ["on the wire", "", "", formatBytes(receipt.wireBytes)];
   const columns = [
     { title: "COMPONENT" },
@@ -127,12 +151,32 @@ export function renderReceipt(
     renderMembers([
       ["downtime", formatDuration(receipt.downtime_ms)],
       ["stop", STOPS[receipt.stop]],
+      ["compression", encodingsOf(receipt.encodings)],
       ["migration", receipt.migration],
       ["started", renderTime(receipt.started_ms)],
       ["took", formatDuration(receipt.ended_ms - receipt.started_ms)],
       ["signed by", Object.keys(signatures).toSorted().join(", ") || "nobody"],
     ]),
   ].join("");
+}
+
+function howOf({ held, contents, sources }: ReceiptComponent): string {
+  if (held) return "held";
+  const from = sources === undefined ? "" : ` from ${Object.keys(sources).toSorted().join(", ")}`;
+  if (contents === undefined) return `moved${from}`;
+  const { heldBytes, patchedBytes } = contents;
+  const saved = heldBytes + patchedBytes === 0 ? "" : `, ${formatBytes(heldBytes)} held`;
+  return `moved${from}${saved}`;
+}
+
+/** For instance `solid-19 40.1 MB to 8.9 MB, plain 1.0 MB`. */
+function encodingsOf(encodings: EncodingShares | undefined): string | undefined {
+  const parts = Object.entries(encodings ?? {}).map(([name, { rawBytes, wireBytes }]) =>
+    name === "plain"
+      ? `${name} ${formatBytes(rawBytes)}`
+      : `${name} ${formatBytes(rawBytes)} to ${formatBytes(wireBytes)}`,
+  );
+  return parts.length === 0 ? undefined : parts.join(", ");
 }
 
 function renderPhases(phases_ms: Readonly<Record<Phase, number>>): string {

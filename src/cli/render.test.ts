@@ -25,12 +25,12 @@ test("a plan is told component by component", () => {
     `\
 Plan: web-1 from messina to inquadro, cold, average case: the destination holds some of the components
 
-  COMPONENT               KIND        SIZE  THERE    TO MOVE
-  debian-cloud 6.1.129-1  kernel   62.1 MB  held         0 B
-  debian-12 12.8          os        240 MB  held         0 B
-  nginx 1.22.1-9          program   4.5 MB  missing   1.7 MB
-  user data               data     30.0 MB  -         9.0 MB
-  total                                              10.8 MB
+  COMPONENT               KIND        SIZE  THERE       HELD  PATCHED  MISSING  TO MOVE
+  debian-cloud 6.1.129-1  kernel   62.1 MB  held     62.1 MB                        0 B
+  debian-12 12.8          os        240 MB  held      240 MB                        0 B
+  nginx 1.22.1-9          program   4.5 MB  in part   900 kB   1.2 MB   2.3 MB   1.7 MB
+  user data               data     30.0 MB  -                                    9.0 MB
+  total                                                                         10.8 MB
 
 expected time  1.7 s at 50.0 Mbit/s, the limit given
 as one block   210 MB; this moves 5.1% of it
@@ -58,12 +58,12 @@ test("a receipt tells bytes and time by phase", () => {
     `\
 Receipt: web-1 went from messina to inquadro, cold, average case
 
-  COMPONENT     DIGEST                 BYTES
-  debian-cloud  111111111111  held       0 B
-  debian-12     222222222222  held       0 B
-  nginx         333333333333  moved   1.6 MB
-  user data     dddddddddddd  moved   9.1 MB
-  on the wire                        10.8 MB
+  COMPONENT     DIGEST                                                    BYTES
+  debian-cloud  111111111111  held                                          0 B
+  debian-12     222222222222  held                                          0 B
+  nginx         333333333333  moved from catania, messina, 900 kB held   1.6 MB
+  user data     dddddddddddd  moved                                      9.1 MB
+  on the wire                                                           10.8 MB
 
   PHASE         TIME
   negotiate   420 ms
@@ -73,12 +73,13 @@ Receipt: web-1 went from messina to inquadro, cold, average case
   user data    1.5 s
   boot        21.4 s
 
-downtime   23.7 s
-stop       the guest shut down by itself
-migration  1b4e28ba-2fa1-41d2-883f-0016d3cca427
-started    2026-11-22 12:00:00Z
-took       29.1 s
-signed by  inquadro, messina
+downtime     23.7 s
+stop         the guest shut down by itself
+compression  plain 1.0 MB, solid-19 3.5 MB to 650 kB
+migration    1b4e28ba-2fa1-41d2-883f-0016d3cca427
+started      2026-11-22 12:00:00Z
+took         29.1 s
+signed by    inquadro, messina
 `,
   );
 });
@@ -112,7 +113,15 @@ test("a migration in its course", () => {
       phase: "components",
       note: "sending nginx",
       streams: [
-        { stream: zeroes("3"), name: "nginx", doneBytes: 2e6, totalBytes: 4.5e6, wireBytes: 7e5 },
+        {
+          stream: zeroes("3"),
+          name: "nginx",
+          doneBytes: 2e6,
+          totalBytes: 4.5e6,
+          wireBytes: 7e5,
+          savedBytes: 9e5,
+          sources: ["catania", "messina"],
+        },
       ],
       error: sample.ERROR,
     }),
@@ -126,8 +135,8 @@ outcome    goes on
 started    2026-11-22 12:00:00Z
 note       sending nginx
 
-STREAM    DONE      OF    WIRE
-nginx   2.0 MB  4.5 MB  700 kB
+STREAM    DONE      OF    WIRE   SAVED  FROM
+nginx   2.0 MB  4.5 MB  700 kB  900 kB  catania, messina
 
 error federation.unreachable: inquadro does not answer
   about: inquadro

@@ -84,7 +84,12 @@ export const PLAN: Plan = {
   components: [
     { component: referenceOf(KERNEL), held: true, bytes: 0 },
     { component: referenceOf(OS), held: true, bytes: 0 },
-    { component: referenceOf(NGINX), held: false, bytes: 1_700_000 },
+    {
+      component: referenceOf(NGINX),
+      held: false,
+      bytes: 1_700_000,
+      contents: { heldBytes: 900_000, patchedBytes: 1_200_000, missingBytes: 2_300_000 },
+    },
   ],
   userData: { allocatedBytes: 30_000_000, bytes: 9_000_000 },
   totalBytes: 10_753_500,
@@ -107,13 +112,24 @@ export const RECEIPT: SignedReceipt = {
     components: [
       { id: digestOf("1"), name: "debian-cloud", held: true, bytes: 0 },
       { id: digestOf("2"), name: "debian-12", held: true, bytes: 0 },
-      { id: digestOf("3"), name: "nginx", held: false, bytes: 1_650_000 },
+      {
+        id: digestOf("3"),
+        name: "nginx",
+        held: false,
+        bytes: 1_650_000,
+        contents: { heldBytes: 900_000, patchedBytes: 1_200_000, missingBytes: 2_300_000 },
+        sources: { messina: 1_000_000, catania: 650_000 },
+      },
     ],
     userData: {
       digest: digestOf("d"),
       sizeBytes: 2 ** 30,
       allocatedBytes: 30_000_000,
       bytes: 9_100_000,
+    },
+    encodings: {
+      plain: { rawBytes: 1_000_000, wireBytes: 1_000_000 },
+      "solid-19": { rawBytes: 3_500_000, wireBytes: 650_000 },
     },
     wireBytes: 10_800_000,
     phases_ms: {

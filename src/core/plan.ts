@@ -3,11 +3,26 @@ import type { ComponentReference } from "./component.ts";
 /** The paper's cases (section IV-B). */
 export type MigrationCase = "worst" | "average" | "best";
 
+/**
+ * How a destination comes by the contents of a component's image, in raw bytes. What is in none of
+ * the three is the image's own metadata and padding.
+ */
+export interface ContentShares {
+  /** Equal to contents of components that the destination holds: nothing travels. */
+  readonly heldBytes: number;
+  /** Travel as patches against contents that both sides hold. */
+  readonly patchedBytes: number;
+  /** Travel whole. */
+  readonly missingBytes: number;
+}
+
 export interface PlannedComponent {
   readonly component: ComponentReference;
   readonly held: boolean;
-  /** Bytes expected on the wire: 0 when held, estimated from a compressed sample otherwise. */
+  /** Bytes expected on the wire: 0 when held. */
   readonly bytes: number;
+  /** Absent when held, and where the image is not described by contents. */
+  readonly contents?: ContentShares;
 }
 
 /** What a migration would move, before anything moves. */
@@ -18,7 +33,12 @@ export interface Plan {
   readonly mode: MigrationMode;
   readonly case: MigrationCase;
   readonly components: readonly PlannedComponent[];
-  readonly userData: { readonly allocatedBytes: number; readonly bytes: number };
+  readonly userData: {
+    readonly allocatedBytes: number;
+    readonly bytes: number;
+    /** The destination keeps the copy that it handed over: only what has changed since moves. */
+    readonly lineage?: boolean;
+  };
   readonly totalBytes: number;
   /** The machine's composed disk and user data as a monolithic block would count. */
   readonly monolithicBytes: number;

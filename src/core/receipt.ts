@@ -1,5 +1,5 @@
 import type { Digest } from "./digest.ts";
-import type { MigrationCase, MigrationMode } from "./plan.ts";
+import type { ContentShares, MigrationCase, MigrationMode } from "./plan.ts";
 
 /** The phases of a migration, in order; the paper's Figure 5(b) has negotiate, compose and boot. */
 export type Phase = "negotiate" | "components" | "compose" | "stop" | "userData" | "boot";
@@ -10,7 +10,18 @@ export interface ReceiptComponent {
   readonly held: boolean;
   /** Bytes of payload frames that crossed the wire for it. */
   readonly bytes: number;
+  readonly contents?: ContentShares;
+  /** Those bytes by the cloud that sent them, where the source was not the only one. */
+  readonly sources?: Readonly<Record<string, number>>;
 }
+
+/**
+ * What was compressed how: raw and wire bytes by encoding, which is `plain`, `direct-LEVEL` or
+ * `solid-LEVEL` with zstd's levels.
+ */
+export type EncodingShares = Readonly<
+  Record<string, { readonly rawBytes: number; readonly wireBytes: number }>
+>;
 
 /** What a migration did. Both sides keep it, equal and signed by both agents. */
 export interface Receipt {
@@ -27,7 +38,10 @@ export interface Receipt {
     readonly sizeBytes: number;
     readonly allocatedBytes: number;
     readonly bytes: number;
+    /** It came as changes to a copy that the destination had kept. */
+    readonly lineage?: boolean;
   };
+  readonly encodings?: EncodingShares;
   /** All bytes on the data plane as counted at the destination's sockets, both directions. */
   readonly wireBytes: number;
   readonly phases_ms: Readonly<Record<Phase, number>>;
