@@ -1,1 +1,20 @@
 export type * from "./contract.ts";
+export { nearestBases } from "./bases.ts";
+export {
+  BITS_PER_SECOND_UNKNOWN,
+  chooseEncoding,
+  ENCODING_OPTIONS,
+  type EncodingFacts,
+  type EncodingForecast,
+  type EncodingOption,
+  forecastEncoding,
+} from "./encoding.ts";
+export { type PairedContent, planPacks } from "./packs.ts";
+export { chooseReferences } from "./references.ts";
+export { similarity, type Sketcher, sketcher } from "./sketch.ts";
+export {
+  SOLID_LEVELS,
+  type SolidParameters,
+  solidMemoryBytes,
+  solidParameters,
+} from "./zstd-parameters.ts";

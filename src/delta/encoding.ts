@@ -1,0 +1,95 @@
+import type { Encoding, EncodingConditions } from "./contract.ts";
+
+/** What is to be sent, as far as the choice of an encoding depends on it. */
+export interface EncodingFacts {
+  /** Above 0. */
+  readonly rawBytes: number;
+  /** Raw bytes of contents that have a reference. */
+  readonly patchableBytes: number;
+  /** By solid level, the share (0 to 1) of `rawBytes` whose packs are in the cache. */
+  readonly cachedShares?: ReadonlyMap<number, number>;
+}
+
+/** An encoding and what it does to typical contents of components. */
+export interface EncodingOption {
+  readonly encoding: Encoding;
+  /** MB (10^6 raw bytes) per second of one processor. */
+  readonly plain_MBps: number;
+  /** Encoded bytes per raw byte. */
+  readonly plainRatio: number;
+  /** The same for contents with references. */
+  readonly patched_MBps: number;
+  readonly patchedRatio: number;
+}
+
+/** Assumed where nothing is known of the link. */
+export const BITS_PER_SECOND_UNKNOWN = 100e6;
+
+function option(
+  encoding: Encoding,
+  plain: readonly [number, number],
+  patched: readonly [number, number] = plain,
+): EncodingOption {
+  return {
+    encoding,
+    plain_MBps: plain[0],
+    plainRatio: plain[1],
+    patched_MBps: patched[0],
+    patchedRatio: patched[1],
+  };
+}
+
+/** Measured: see doc/delta.md. The fastest first. */
+export const ENCODING_OPTIONS: readonly EncodingOption[] = [
+  option({ kind: "direct", level: undefined }, [1_000, 1]),
+  option({ kind: "direct", level: 1 }, [376, 0.4]),
+  option({ kind: "direct", level: 3 }, [308, 0.37]),
+  option({ kind: "direct", level: 9 }, [86, 0.34]),
+  option({ kind: "solid", level: 6 }, [80, 0.32], [20, 0.1]),
+  option({ kind: "solid", level: 9 }, [50, 0.31], [18, 0.095]),
+  option({ kind: "solid", level: 12 }, [25, 0.3], [15, 0.09]),
+  option({ kind: "solid", level: 19 }, [3.5, 0.26], [1.5, 0.075]),
+];
+
+/** How long an encoding takes, and what it puts on the wire. */
+export interface EncodingForecast {
+  readonly seconds: number;
+  readonly wireBytes: number;
+}
+
+/** Compression and wire work side by side, so the slower of the two decides. */
+export function forecastEncoding(
+  choice: EncodingOption,
+  conditions: EncodingConditions,
+  facts: EncodingFacts,
+): EncodingForecast {
+  const cached = cachedShare(choice.encoding, facts);
+  const plainBytes = facts.rawBytes - facts.patchableBytes;
+  const cpu_s = (plainBytes / choice.plain_MBps + facts.patchableBytes / choice.patched_MBps) / 1e6;
+  const wireBytes = plainBytes * choice.plainRatio + facts.patchableBytes * choice.patchedRatio;
+  const bitsPerSecond = conditions.bitsPerSecond ?? BITS_PER_SECOND_UNKNOWN;
+  const seconds = Math.max(
+    (cpu_s * (1 - cached)) / conditions.cores,
+    (wireBytes * 8) / bitsPerSecond,
+  );
+  return { seconds, wireBytes };
+}
+
+function cachedShare(encoding: Encoding, facts: EncodingFacts): number {
+  if (encoding.kind === "direct") return 0;
+  return facts.cachedShares?.get(encoding.level) ?? 0;
+}
+
+/** The encoding that ends soonest; of equally fast ones that with the fewest bytes on the wire. */
+export function chooseEncoding(conditions: EncodingConditions, facts: EncodingFacts): Encoding {
+  let best: { readonly encoding: Encoding; readonly forecast: EncodingForecast } | undefined;
+  for (const choice of ENCODING_OPTIONS) {
+    const forecast = forecastEncoding(choice, conditions, facts);
+    const sooner =
+      best === undefined ||
+      forecast.seconds < best.forecast.seconds ||
+      (forecast.seconds === best.forecast.seconds && forecast.wireBytes < best.forecast.wireBytes);
+    if (sooner) best = { encoding: choice.encoding, forecast };
+  }
+  return best?.encoding ?? { kind: "direct", level: undefined };
+}
