@@ -3,7 +3,15 @@ import { test } from "node:test";
 import * as fc from "fast-check";
 import { hasCode } from "#core";
 import { FrameDecoder, encodeFrame, encodeHeader, type Frame } from "./frame.ts";
-import { FRAME_RULES, HEADER_BYTES, TYPE, type FrameType } from "./protocol.ts";
+import {
+  FLAG_MORE,
+  FRAGMENT_BYTES_MIN,
+  FRAME_RULES,
+  HEADER_BYTES,
+  RAW_BYTES_MAX,
+  TYPE,
+  type FrameType,
+} from "./protocol.ts";
 
 /** Any frame that the header rules allow, with a payload of at most 2 KiB. */
 const anyFrame = fc.constantFrom(...FRAME_RULES.keys()).chain((type) => {
@@ -110,7 +118,7 @@ function push(type: number, flags: number, stream: number): void {
 
 test("flags and streams must fit the type", () => {
   push(TYPE.BYTES, 1, 1);
-  assert.throws(() => push(TYPE.BYTES, 2, 1), { code: "transfer.protocol-violation" });
+  assert.throws(() => push(TYPE.BYTES, 4, 1), { code: "transfer.protocol-violation" });
   assert.throws(() => push(TYPE.END, 1, 1), { code: "transfer.protocol-violation" });
   assert.throws(() => push(TYPE.BYTES, 0, 0), { code: "transfer.protocol-violation" });
   assert.throws(() => push(TYPE.HELLO, 0, 1), { code: "transfer.protocol-violation" });
@@ -120,4 +128,67 @@ test("the header stands on the wire as specified", () => {
   const bytes = encodeFrame(TYPE.CREDIT, 7, Buffer.from([0, 0, 1, 0]));
   assert.equal(bytes.toString("hex"), "0000000412000000000700000100");
   assert.equal(HEADER_BYTES, 10);
+});
+
+test("a frame in pieces comes out as one, with frames of other streams between", () => {
+  const piece = fc.record({ stream: fc.integer({ min: 1, max: 4 }), turn: fc.nat(9) });
+  fc.assert(
+    fc.property(fc.array(piece, { maxLength: 12 }), (order) => {
+      const expected: { stream: number; payload: Buffer }[] = [];
+      const wire: Buffer[] = [];
+      const begun = new Map<number, Buffer[]>();
+      for (const { stream, turn } of order) {
+        const bytes = Buffer.alloc(FRAGMENT_BYTES_MIN + turn, stream * 16 + turn);
+        const last = turn > 4;
+        wire.push(encodeFrame(TYPE.BYTES, stream, bytes, last ? 1 : 1 | FLAG_MORE));
+        const pieces = [...(begun.get(stream) ?? []), bytes];
+        begun.set(stream, last ? [] : pieces);
+        if (last) expected.push({ stream, payload: Buffer.concat(pieces) });
+      }
+      const frames = decodeAll(Buffer.concat(wire), [1, 7, 5000]);
+      assert.deepEqual(
+        frames.map(({ stream, payload }) => ({ stream, payload })),
+        expected,
+      );
+      assert.ok(frames.every(({ flags, length, payload }) => flags === 1 && length === payload.length));
+    }),
+  );
+});
+
+test("pieces that do not fit together are refused", () => {
+  const refused = (...frames: readonly Buffer[]): void => {
+    const push = () => decodeAll(Buffer.concat(frames), []);
+    assert.throws(push, { code: "transfer.protocol-violation" });
+  };
+  const begin = (stream = 1) => encodeFrame(TYPE.BYTES, stream, Buffer.alloc(5000), FLAG_MORE);
+  refused(encodeFrame(TYPE.BYTES, 1, Buffer.alloc(FRAGMENT_BYTES_MIN - 1), FLAG_MORE));
+  refused(begin(), encodeFrame(TYPE.BLOCKS, 1, Buffer.alloc(5000)));
+  refused(begin(), encodeFrame(TYPE.BYTES, 1, Buffer.alloc(5000), 1));
+  refused(begin(), encodeFrame(TYPE.END, 1, Buffer.from("{}")));
+  refused(begin(), encodeFrame(TYPE.BYTES, 1, Buffer.alloc(RAW_BYTES_MAX)));
+  refused(...Array.from({ length: 9 }, (_, stream) => begin(stream + 1)));
+  refused(encodeFrame(TYPE.ERROR, 1, Buffer.from("{}"), FLAG_MORE));
+  // An error of the stream ends its frame; what follows is another.
+  decodeAll(Buffer.concat([begin(), encodeFrame(TYPE.ERROR, 1, Buffer.from("{}")), begin()]), []);
+});
+
+test("the memory of a payload is used again only when it was given back", () => {
+  const decoder = new FrameDecoder();
+  const payloads: Buffer[] = [];
+  const push = (fill: number): void =>
+    decoder.push(encodeFrame(TYPE.BYTES, 1, Buffer.alloc(RAW_BYTES_MAX, fill)), ({ payload }) =>
+      payloads.push(payload),
+    );
+  push(1);
+  push(2);
+  const [first, second] = payloads;
+  assert.ok(first !== undefined && second !== undefined);
+  assert.notEqual(first.buffer, second.buffer);
+  decoder.recycle(first);
+  push(3);
+  assert.equal(payloads[2]?.buffer, first.buffer);
+  assert.ok(second.equals(Buffer.alloc(RAW_BYTES_MAX, 2)));
+  decoder.recycle(Buffer.alloc(100));
+  push(4);
+  assert.equal(new Set(payloads.map(({ buffer }) => buffer)).size, 3);
 });

@@ -1,6 +1,20 @@
 /** The frame header and the bounded decoder of `tessera/1`; see protocol.ts. */
-import { FRAME_RULES, HEADER_BYTES, type FrameType } from "./protocol.ts";
+import {
+  FLAG_MORE,
+  FRAGMENT_BYTES_MIN,
+  FRAME_RULES,
+  HEADER_BYTES,
+  SPLIT_TYPES,
+  STREAMS_MAX,
+  TYPE,
+  type FrameType,
+} from "./protocol.ts";
 import { violation } from "./errors.ts";
+
+const NOTHING = Buffer.alloc(0);
+/** A buffer for the longest frames, with their prefix. */
+const SPARE_BYTES = 2 ** 20 + 4096;
+const SPARES_MAX = 16;
 
 export interface FrameHeader {
   readonly length: number;
@@ -55,14 +69,80 @@ function validateHeader(header: RawHeader): FrameHeader {
   const { length, type, flags, stream } = header;
   const rule = FRAME_RULES.get(type);
   if (rule === undefined) throw violation(`unknown frame type ${type}`);
-  if (length < rule.lengthMin || length > rule.lengthMax) {
+  const splits = SPLIT_TYPES.has(type);
+  const goesOn = splits && (flags & FLAG_MORE) !== 0;
+  const lengthMin = goesOn ? FRAGMENT_BYTES_MIN : splits ? 0 : rule.lengthMin;
+  if (length < lengthMin || length > rule.lengthMax) {
     throw violation(`a ${rule.name} frame cannot have ${length} bytes`);
   }
-  if ((flags & ~rule.flags) !== 0) throw violation(`a ${rule.name} frame has flags ${flags}`);
+  if ((flags & ~(rule.flags | (splits ? FLAG_MORE : 0))) !== 0) {
+    throw violation(`a ${rule.name} frame has flags ${flags}`);
+  }
   if (rule.stream !== "any" && (rule.stream === "connection") !== (stream === 0)) {
     throw violation(`a ${rule.name} frame cannot be on stream ${stream}`);
   }
   return { length, type: type as FrameType, flags, stream };
+}
+
+interface Begun {
+  readonly type: FrameType;
+  readonly flags: number;
+  readonly pieces: Buffer[];
+  length: number;
+}
+
+/**
+ * Joins frames that are sent in pieces: pieces of one stream follow each other, those of other
+ * streams may come between. At most one frame of each of STREAMS_MAX streams is under way.
+ */
+class Joiner {
+  readonly #begun = new Map<number, Begun>();
+
+  /** Before the payload is allocated. @throws `transfer.protocol-violation` */
+  admit(header: FrameHeader): void {
+    const { type, flags, stream, length } = header;
+    if (!SPLIT_TYPES.has(type)) {
+      if (type === TYPE.END && this.#begun.has(stream)) throw violation("END within a frame");
+      return;
+    }
+    const begun = this.#begun.get(stream);
+    const rule = FRAME_RULES.get(type);
+    const total = (begun?.length ?? 0) + length;
+    const isLast = (flags & FLAG_MORE) === 0;
+    if (total > (rule?.lengthMax ?? 0) || (isLast && total < (rule?.lengthMin ?? 0))) {
+      throw violation(`a ${rule?.name} frame cannot have ${total} bytes`);
+    }
+    if (begun === undefined) {
+      if (!isLast && this.#begun.size >= STREAMS_MAX) throw violation("too many frames in pieces");
+    } else if (begun.type !== type || begun.flags !== (flags & ~FLAG_MORE)) {
+      throw violation("another frame within a frame");
+    }
+  }
+
+  /** The frame that is whole with this one; undefined while it goes on. */
+  join(header: FrameHeader, payload: Buffer): Frame | undefined {
+    const { type, stream } = header;
+    if (type === TYPE.ERROR) this.#begun.delete(stream);
+    if (!SPLIT_TYPES.has(type)) return { ...header, payload };
+    const goesOn = (header.flags & FLAG_MORE) !== 0;
+    const flags = header.flags & ~FLAG_MORE;
+    const begun = this.#begun.get(stream);
+    if (begun === undefined && !goesOn) return { ...header, payload };
+    const current = begun ?? { type, flags, pieces: [], length: 0 };
+    current.pieces.push(payload);
+    current.length += payload.length;
+    if (goesOn) {
+      this.#begun.set(stream, current);
+      return undefined;
+    }
+    this.#begun.delete(stream);
+    const { length, pieces } = current;
+    return { type, flags, stream, length, payload: Buffer.concat(pieces, length) };
+  }
+
+  clear(): void {
+    this.#begun.clear();
+  }
 }
 
 /**
@@ -72,8 +152,10 @@ function validateHeader(header: RawHeader): FrameHeader {
 export class FrameDecoder {
   readonly #header = Buffer.alloc(HEADER_BYTES);
   readonly #admit: (header: FrameHeader) => void;
+  readonly #joiner = new Joiner();
+  readonly #spare: Buffer[] = [];
   #current: FrameHeader | undefined;
-  #payload = Buffer.alloc(0);
+  #payload = NOTHING;
   #filled = 0;
   #stopped = false;
 
@@ -85,7 +167,16 @@ export class FrameDecoder {
   /** Nothing more is emitted. */
   stop(): void {
     this.#stopped = true;
-    this.#payload = Buffer.alloc(0);
+    this.#payload = NOTHING;
+    this.#spare.length = 0;
+    this.#joiner.clear();
+  }
+
+  /** The payload is used by nobody any more: its memory may hold another frame. */
+  recycle(payload: Buffer): void {
+    const { buffer, byteOffset } = payload;
+    const reusable = byteOffset === 0 && buffer.byteLength === SPARE_BYTES;
+    if (reusable && this.#spare.length < SPARES_MAX) this.#spare.push(Buffer.from(buffer));
   }
 
   /** @throws `transfer.protocol-violation`, and what `admit` and `emit` throw */
@@ -111,13 +202,22 @@ export class FrameDecoder {
     this.#filled = 0;
     if (this.#current === undefined) {
       const header = validateHeader(decodeHeader(this.#header));
+      this.#joiner.admit(header);
       this.#admit(header);
       this.#current = header;
-      this.#payload = Buffer.allocUnsafe(header.length);
+      this.#payload = this.#allocate(header.length);
       return;
     }
-    const frame = { ...this.#current, payload: this.#payload };
+    const frame = this.#joiner.join(this.#current, this.#payload);
     this.#current = undefined;
-    emit(frame);
+    this.#payload = NOTHING;
+    if (frame !== undefined) emit(frame);
+  }
+
+  /** Long payloads get a whole buffer of one size, so that it can be used again. */
+  #allocate(length: number): Buffer {
+    if (length < SPARE_BYTES / 4 || length > SPARE_BYTES) return Buffer.allocUnsafe(length);
+    const whole = this.#spare.pop() ?? Buffer.allocUnsafeSlow(SPARE_BYTES);
+    return whole.subarray(0, length);
   }
 }

@@ -10,6 +10,7 @@ import {
   BYTES_PREFIX_BYTES,
   CREDIT_BYTES_MAX,
   CREDIT_BYTES_MIN,
+  LANES_MAX,
   RAW_BYTES_MAX,
   RECIPE_BYTES_MAX,
   RUNS_PER_FRAME_MAX,
@@ -22,6 +23,8 @@ const Token = z.string().regex(/^[A-Za-z0-9_-]{43}$/);
 const Version = z.int().min(1).max(65_535);
 const Features = z.array(z.string().regex(/^[a-z0-9-]{1,32}$/)).max(32);
 const Credit = z.int().min(CREDIT_BYTES_MIN).max(CREDIT_BYTES_MAX);
+/** See `PRIORITY`; absent: background. */
+const PriorityNumber = z.literal([0, 1, 2, 3]).optional();
 
 export const HelloSchema = z.object({
   protocol: z.object({ min: Version, max: Version }),
@@ -29,6 +32,12 @@ export const HelloSchema = z.object({
   role: z.enum(["receiver", "sender"]),
   session: z.string().regex(/^[\x21-\x7e]{1,128}$/),
   token: Token,
+  /** Which connection of the session this is; absent: the first, 0. */
+  lane: z
+    .int()
+    .min(0)
+    .max(LANES_MAX - 1)
+    .optional(),
 });
 export type Hello = z.infer<typeof HelloSchema>;
 
@@ -60,6 +69,7 @@ export const OpenSchema = z.discriminatedUnion("kind", [
     digest: DigestText,
     offset: Size,
     credit: Credit,
+    priority: PriorityNumber,
     base: DigestText.optional(),
   }),
   z.object({
@@ -67,6 +77,7 @@ export const OpenSchema = z.discriminatedUnion("kind", [
     component: DigestText,
     bases: Bases,
     credit: Credit,
+    priority: PriorityNumber,
   }),
   z.object({
     kind: z.literal("contents"),
@@ -74,11 +85,13 @@ export const OpenSchema = z.discriminatedUnion("kind", [
     bases: Bases,
     from: Size,
     credit: Credit,
+    priority: PriorityNumber,
   }),
   z.object({
     kind: z.literal("userData"),
     block: Size,
     credit: Credit,
+    priority: PriorityNumber,
     lineage: DigestText.optional(),
     references: z.boolean().optional(),
   }),

@@ -51,8 +51,11 @@ export const FRAME_COST_BYTES = 64;
 export const CREDIT_BYTES_MIN = 2 * RAW_BYTES_MAX;
 export const CREDIT_BYTES_MAX = 2 ** 31;
 
-/** The credit that this receiver gives to a stream. */
+/** The credit that this receiver gives to a stream at first, and at most on a long fat path. */
 export const WINDOW_BYTES = 4 * 2 ** 20;
+export const WINDOW_BYTES_MAX = 32 * 2 ** 20;
+/** Most credit that this receiver has given to all streams of a session beyond the first window. */
+export const WINDOW_BUDGET_BYTES = 64 * 2 ** 20;
 /** After so many raw bytes at most this receiver makes a stream durable. */
 export const CHECKPOINT_BYTES = 4 * 2 ** 20;
 
@@ -60,6 +63,15 @@ export const CHECKPOINT_BYTES = 4 * 2 ** 20;
 export const FLAG_ZSTD = 1;
 /** Bit 1: the Zstandard frame needs the dictionary that the stream or the frame names. */
 export const FLAG_DICTIONARY = 2;
+
+/** Bit 7: the frame goes on in the next frame of its stream. */
+export const FLAG_MORE = 0x80;
+/** Least payload of a frame that goes on. */
+export const FRAGMENT_BYTES_MIN = 4096;
+
+/** Whose turn it is, for streams that wait for one link; the lowest number first. */
+export const PRIORITY = { demanded: 0, control: 1, memory: 2, background: 3 } as const;
+export type Priority = (typeof PRIORITY)[keyof typeof PRIORITY];
 
 /** Most components that a receiver names as bases, whose contents may serve as references. */
 export const BASES_MAX = 16;
@@ -133,7 +145,13 @@ export const FRAME_RULES: ReadonlyMap<number, FrameRule> = new Map<FrameType, Fr
   [TYPE.WANT, rule("WANT", "stream", 1, WANT_BYTES_MAX)],
   [
     TYPE.BYTES,
-    rule("BYTES", "stream", 12, BYTES_PREFIX_BYTES + RAW_BYTES_MAX, FLAG_ZSTD | FLAG_DICTIONARY),
+    rule(
+      "BYTES",
+      "stream",
+      12,
+      BYTES_PREFIX_BYTES + RAW_BYTES_MAX,
+      FLAG_ZSTD | FLAG_DICTIONARY,
+    ),
   ],
   [TYPE.ZEROES, rule("ZEROES", "stream", 16, 16)],
   [
@@ -143,8 +161,22 @@ export const FRAME_RULES: ReadonlyMap<number, FrameRule> = new Map<FrameType, Fr
   [TYPE.PACK, rule("PACK", "stream", 16, WANT_BYTES_MAX)],
   [
     TYPE.CHANGES,
-    rule("CHANGES", "stream", 2, WANT_BYTES_MAX + RAW_BYTES_MAX, FLAG_ZSTD | FLAG_DICTIONARY),
+    rule(
+      "CHANGES",
+      "stream",
+      2,
+      WANT_BYTES_MAX + RAW_BYTES_MAX,
+      FLAG_ZSTD | FLAG_DICTIONARY,
+    ),
   ],
+]);
+
+/** The types whose frames may be sent in pieces: see `FLAG_MORE`. */
+export const SPLIT_TYPES: ReadonlySet<number> = new Set([
+  TYPE.BYTES,
+  TYPE.BLOCKS,
+  TYPE.PACK,
+  TYPE.CHANGES,
 ]);
 
 /** Time limits of a connection; tests shorten them. */
