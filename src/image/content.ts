@@ -89,6 +89,13 @@ export async function contentHash(source: ContentSource): Promise<Buffer> {
   return value;
 }
 
+/** The sha256 of a source that `contentHash` was asked for before. */
+export function knownHash(source: ContentSource): Buffer {
+  const known = hashes.get(source);
+  if (known !== undefined) return known;
+  throw new TesseraError("bug", "image.content-unhashed", "a content was not hashed before");
+}
+
 /** True when both have the same bytes. */
 export async function sameContent(a: ContentSource, b: ContentSource): Promise<boolean> {
   if (a === b) return true;

@@ -30,6 +30,8 @@ export interface ErofsPlan {
   readonly dataBlock: number;
   /** Blocks of the image. */
   readonly blocks: number;
+  /** The content of an inode that is no file: a directory's entries, a link's target. */
+  metadataOf(inode: PlannedInode): Buffer;
   /** The content of any inode that has one. */
   bodyOf(inode: PlannedInode): ContentSource;
 }
@@ -150,14 +152,16 @@ export function planErofs(tree: Tree): ErofsPlan {
     next += inode.blocks;
   }
   if (next > 0xffff_ffff) throw tooLarge("the image would exceed 16 TiB");
+  const metadataOf = ({ entry }: PlannedInode): Buffer =>
+    entry.type === "symlink"
+      ? Buffer.from(entry.target)
+      : directoryContent(entry.path, children, byPath);
   return {
     inodes,
     dataBlock,
     blocks: next,
-    bodyOf({ entry }) {
-      if (entry.type === "file") return entry.content;
-      if (entry.type === "symlink") return bufferSource(Buffer.from(entry.target));
-      return bufferSource(directoryContent(entry.path, children, byPath));
-    },
+    metadataOf,
+    bodyOf: (inode) =>
+      inode.entry.type === "file" ? inode.entry.content : bufferSource(metadataOf(inode)),
   };
 }

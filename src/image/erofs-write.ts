@@ -33,7 +33,8 @@ function uuidText(digest: Digest): string {
   return parts.map(([start, end]) => hex.slice(start, end)).join("-");
 }
 
-function firstBlock(plan: ErofsPlan, digest: Digest): Buffer {
+/** Block 0 for the tree with this digest. */
+export function firstBlock(plan: ErofsPlan, digest: Digest): Buffer {
   const block = Buffer.alloc(BLOCK_BYTES);
   const superblock = encodeSuperblock({
     rootNid: plan.inodes[0]?.nid ?? 0,
@@ -46,7 +47,8 @@ function firstBlock(plan: ErofsPlan, digest: Digest): Buffer {
   return block;
 }
 
-function inodeBytes(inode: PlannedInode, number: number): Buffer {
+/** An inode with its xattr area. */
+export function inodeBytes(inode: PlannedInode, number: number): Buffer {
   const { entry, sizeBytes, xattrBytes, tailBytes } = inode;
   const device = entry.type === "character" || entry.type === "block";
   const fields = {
@@ -67,14 +69,19 @@ function inodeBytes(inode: PlannedInode, number: number): Buffer {
   return Buffer.concat([head, area]);
 }
 
+/** Inodes with their numbers (their place in the order, from 1), as they lie in the image. */
+export function inodesByPlace(plan: ErofsPlan): { inode: PlannedInode; number: number }[] {
+  const numbered = plan.inodes.map((inode, index) => ({ inode, number: index + 1 }));
+  return numbered.sort((a, b) => a.inode.nid - b.inode.nid);
+}
+
 async function padTo(output: Output, position: number): Promise<void> {
   if (output.position() < position) await output.write(Buffer.alloc(position - output.position()));
 }
 
 /** The blocks of inodes, each inode followed by its xattrs and the tail of its content. */
 async function writeInodes(plan: ErofsPlan, output: Output): Promise<void> {
-  const numbered = plan.inodes.map((inode, index) => ({ inode, number: index + 1 }));
-  for (const { inode, number } of numbered.sort((a, b) => a.inode.nid - b.inode.nid)) {
+  for (const { inode, number } of inodesByPlace(plan)) {
     await padTo(output, inode.nid * SLOT_BYTES);
     await output.write(inodeBytes(inode, number));
     if (inode.tailBytes === 0) continue;

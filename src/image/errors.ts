@@ -24,6 +24,12 @@ export function erofsUnsupported(reason: string): TesseraError {
   });
 }
 
+export function recipeInvalid(reason: string, cause?: unknown): TesseraError {
+  return new TesseraError("corrupt", "image.recipe-invalid", `the recipe is not valid: ${reason}`, {
+    cause,
+  });
+}
+
 export function tarInvalid(reason: string, cause?: unknown): TesseraError {
   return new TesseraError("corrupt", "image.tar-invalid", `the tar is damaged: ${reason}`, {
     cause,

@@ -163,10 +163,18 @@ function minorOf(device: number): number {
   return (device & 0xff) | (Math.floor(device / 0x1000) & 0xf_ff00);
 }
 
+/** `readdir` of its own follows links to directories when it descends. */
+function pathsBelow(folder: string, path: string): string[] {
+  return readdirSync(join(folder, path), { withFileTypes: true }).flatMap((entry) => {
+    const below = path === "" ? entry.name : `${path}/${entry.name}`;
+    return entry.isDirectory() ? [below, ...pathsBelow(folder, below)] : [below];
+  });
+}
+
 /** What a directory of this machine holds, with `getfattr` for the xattrs. */
 export function treeOnDisk(folder: string, options: { readonly xattrs: boolean }): Tree {
   const xattrs = options.xattrs ? xattrsBelow(folder) : new Map<string, Map<string, Buffer>>();
-  const paths = ["", ...readdirSync(folder, { recursive: true, encoding: "utf8" })];
+  const paths = ["", ...pathsBelow(folder, "")];
   const entries = paths.map((path) => {
     const file = path === "" ? folder : join(folder, path);
     return entryOnDisk(folder, path, lstatSync(file), xattrs.get(file) ?? new Map());

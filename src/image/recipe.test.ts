@@ -1,0 +1,113 @@
+import assert from "node:assert/strict";
+import { createHash, randomBytes } from "node:crypto";
+import { test } from "node:test";
+import * as fc from "fast-check";
+import {
+  bufferSource,
+  canonicalTree,
+  decodeRecipe,
+  encodeRecipe,
+  readRecipe,
+  writeErofs,
+  type Recipe,
+  type Tree,
+  type TreeEntry,
+} from "./index.ts";
+import { entriesArbitrary, treeOnDisk } from "./trees.suite.ts";
+
+async function imageOf(tree: Tree): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  await writeErofs(tree, { write: async (bytes) => void chunks.push(Buffer.from(bytes)) });
+  return Buffer.concat(chunks);
+}
+
+/** The contents of an image as its recipe places them, checked against heads and each other. */
+function contentsOf(recipe: Recipe, image: Buffer, digests: readonly Buffer[]): Buffer[] {
+  return recipe.contents.map(({ sizeBytes, head }, index) => {
+    const [first, ...others] = recipe.places(index).map((extents) => {
+      let end = 0;
+      const pieces = extents.map(({ offset, length, position }) => {
+        assert.equal(offset, end);
+        assert.ok(length > 0);
+        end += length;
+        return image.subarray(position, position + length);
+      });
+      assert.equal(end, sizeBytes);
+      return Buffer.concat(pieces);
+    });
+    assert.ok(first !== undefined);
+    for (const other of others) assert.ok(other.equals(first));
+    const digest = createHash("sha256").update(first).digest();
+    assert.ok(digests[index]?.equals(digest));
+    assert.equal(head, digest.toString("hex", 0, 8));
+    return first;
+  });
+}
+
+/** Puts an image together as a receiver does: contents in any order, then metadata. */
+function rebuild(recipe: Recipe, contents: readonly Buffer[], digests: readonly Buffer[]): Buffer {
+  const image = Buffer.alloc(recipe.sizeBytes);
+  for (const index of [...contents.keys()].reverse()) {
+    for (const { offset, length, position } of recipe.places(index).flat()) {
+      contents[index]?.copy(image, position, offset, offset + length);
+    }
+  }
+  let end = 0;
+  for (const { position, bytes } of recipe.metadata(digests)) {
+    assert.ok(position >= end && bytes.length > 0, "metadata is not in order");
+    const before = image.subarray(position, position + bytes.length);
+    assert.ok(before.equals(Buffer.alloc(bytes.length)), "metadata covers a content");
+    image.set(bytes, position);
+    end = position + bytes.length;
+  }
+  return image;
+}
+
+function assertEqualRecipes(actual: Recipe, expected: Recipe): void {
+  assert.equal(actual.kind, expected.kind);
+  assert.equal(actual.sizeBytes, expected.sizeBytes);
+  assert.deepEqual(actual.contents, expected.contents);
+  for (const index of expected.contents.keys()) {
+    assert.deepEqual(actual.places(index), expected.places(index));
+  }
+}
+
+async function survives(image: Buffer, kind: Recipe["kind"]): Promise<Recipe> {
+  const { recipe, digests } = await readRecipe(bufferSource(image));
+  assert.equal(recipe.kind, kind);
+  const contents = contentsOf(recipe, image, digests);
+  assert.ok(rebuild(recipe, contents, digests).equals(image));
+  const encoded = encodeRecipe(recipe);
+  const decoded = decodeRecipe(encoded);
+  assertEqualRecipes(decoded, recipe);
+  assert.ok(rebuild(decoded, contents, digests).equals(image));
+  assert.deepEqual(encodeRecipe(decoded), encoded);
+  return recipe;
+}
+
+async function rebuilt(entries: TreeEntry[]): Promise<void> {
+  await survives(await imageOf(canonicalTree(entries)), "tree");
+}
+
+test("the image of a tree is rebuilt from its recipe and contents alone", async () => {
+  await fc.assert(fc.asyncProperty(entriesArbitrary(), rebuilt), { numRuns: 200 });
+});
+
+test("a directory of this machine survives", async () => {
+  const tree = treeOnDisk("/usr/share/doc", { xattrs: false });
+  const recipe = await survives(await imageOf(tree), "tree");
+  assert.ok(recipe.contents.length > 100);
+});
+
+test("bytes that are no tree of ours are cut into chunks", async () => {
+  const noise = randomBytes(3_000_000);
+  const recipe = await survives(Buffer.concat([noise, Buffer.alloc(2_000_000), noise]), "chunks");
+  const pieces = recipe.contents.map((_, index) => recipe.places(index).length);
+  assert.ok(
+    pieces.some((count) => count > 1),
+    "nothing was found twice",
+  );
+  assert.ok(recipe.contents.every(({ sizeBytes }) => sizeBytes <= 256 * 1024));
+  await survives(Buffer.alloc(0), "chunks");
+  await survives(Buffer.from("x"), "chunks");
+});
