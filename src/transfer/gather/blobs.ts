@@ -1,0 +1,60 @@
+/** A component's manifest, description and fragments: everything but its image. */
+import { TesseraError, type ComponentReference, type BlobReference } from "#core";
+import type { ComponentStore } from "#repository";
+import type { GatherOptions } from "./contract.ts";
+import { settleAll } from "./gate.ts";
+import type { Sources } from "./sources.ts";
+import type { Tally } from "./tally.ts";
+
+export interface Errand {
+  readonly options: GatherOptions;
+  readonly sources: Sources;
+  readonly reference: ComponentReference;
+  readonly signal: AbortSignal;
+  readonly tally: Tally;
+}
+
+/** @throws `migration.component-mismatch`; as `Sources.first` */
+export async function fetchSmallBlobs(errand: Errand): Promise<void> {
+  const { options, reference } = errand;
+  const { store } = options;
+  await fetchBlob(errand, reference.manifest);
+  const blobs = await store.blobsOf(reference.manifest);
+  // Nothing of a component that was not asked for may get in.
+  const image = blobs.find(({ digest }) => digest === reference.id);
+  if (image?.sizeBytes !== reference.sizeBytes) throw otherComponent(reference);
+  const digests = blobs.map(({ digest }) => digest);
+  options.onBlobs?.(reference.id, digests);
+  const others = blobs.filter((blob) => blob !== image);
+  for (const { digest } of others) {
+    if ((await store.find(digest)) !== undefined) throw otherComponent(reference);
+  }
+  await settleAll(others.map((blob) => fetchBlob(errand, blob)));
+}
+
+/** From whoever has it. @throws as `Sources.first` */
+export async function fetchBlob(errand: Errand, blob: BlobReference): Promise<void> {
+  const { options, sources, reference, signal, tally } = errand;
+  if (await options.store.hasBlob(blob.digest)) return;
+  const question = { component: reference.id, kind: "blob", signal } as const;
+  await sources.first(question, async ({ source, receiver, signal: given }) => {
+    try {
+      await receiver.fetchBlob(blob, given);
+    } finally {
+      tally.wire(source);
+    }
+  });
+}
+
+/** Makes the component exist. @throws `migration.component-mismatch` */
+export async function admit(store: ComponentStore, reference: ComponentReference): Promise<void> {
+  const { id } = await store.admit(reference.manifest);
+  if (id === reference.id) return;
+  await store.remove(id);
+  throw otherComponent(reference);
+}
+
+function otherComponent({ id, name }: ComponentReference): TesseraError {
+  const message = `the manifest that was given for component "${name}" is of another one`;
+  return new TesseraError("peer", "migration.component-mismatch", message, { subject: id });
+}

@@ -1,0 +1,49 @@
+import type { Assembly } from "#repository";
+import { CHECKPOINT_BYTES } from "../protocol.ts";
+import type { Building } from "./arrivals.ts";
+import { encodeState } from "./state.ts";
+
+/** Makes what has come durable while more comes: at most two intervals are lost in a crash. */
+export class Checkpoints {
+  readonly #assembly: Assembly;
+  readonly #building: Building;
+  readonly #recipe: Uint8Array;
+  #sinceBytes = 0;
+  #running: Promise<void> = Promise.resolve();
+
+  /** @param recipe digest of the recipe, 32 bytes */
+  constructor(assembly: Assembly, building: Building, recipe: Uint8Array) {
+    this.#assembly = assembly;
+    this.#building = building;
+    this.#recipe = recipe;
+  }
+
+  /** Counts bytes that came. @throws what the checkpoint before threw */
+  async count(bytes: number): Promise<void> {
+    this.#sinceBytes += bytes;
+    if (this.#sinceBytes < CHECKPOINT_BYTES) return;
+    this.#sinceBytes = 0;
+    await this.#running;
+    this.#running = this.#make();
+    // Its failure is met at the next one, or at the end.
+    this.#running.catch(() => undefined);
+  }
+
+  /** Returns when what came before the call is durable. */
+  async end(): Promise<void> {
+    await this.#running;
+    await this.#make();
+  }
+
+  /** Waits for a checkpoint that is being made, however it ends. */
+  async settled(): Promise<void> {
+    await this.#running.catch(() => undefined);
+  }
+
+  async #make(): Promise<void> {
+    const { writer, whole } = this.#building;
+    const state = encodeState(this.#recipe, whole);
+    await writer.flush();
+    await this.#assembly.checkpoint(state);
+  }
+}
