@@ -159,7 +159,10 @@ function digestOf(path: string): Promise<Digest> {
 
 /** The last line of a side's output. */
 function startSide(...args: readonly string[]) {
-  const flags = process.env["TESSERA_PROFILE"] === undefined ? [] : ["--cpu-prof", "--cpu-prof-dir=" + process.env["TESSERA_PROFILE"]];
+  const flags =
+    process.env["TESSERA_PROFILE"] === undefined
+      ? []
+      : ["--cpu-prof", "--cpu-prof-dir=" + process.env["TESSERA_PROFILE"]];
   const child = spawn(process.execPath, [...flags, import.meta.filename, ...args], {
     stdio: ["pipe", "pipe", "inherit"],
   });

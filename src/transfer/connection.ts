@@ -1,24 +1,18 @@
 import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { TesseraError, type Clock } from "#core";
+import { Delivery, type Delivered } from "./delivery.ts";
 import { linkLost, peerError, violation } from "./errors.ts";
-import { FrameDecoder, encodeFrame, encodeHeader, type Frame } from "./frame.ts";
+import { FrameDecoder, encodeFrame, type Frame } from "./frame.ts";
 import { startKeepalive } from "./keepalive.ts";
-import { unlimited, type RateLimiter } from "./limiter.ts";
 import { decodeError, encodeError } from "./messages.ts";
 import { CONTROL_BYTES_MAX, TYPE, type FrameType, type Timing } from "./protocol.ts";
-import { SocketWriter } from "./writer.ts";
+import { SocketWriter, type DataFrame } from "./writer.ts";
 
 const LINGER_ms = 2_000;
 const WAITING_FRAMES_MAX = 64;
-
-/** One frame of data to be sent: the payload in pieces, so that they need not be joined. */
-export interface DataFrame {
-  readonly type: FrameType;
-  readonly flags: number;
-  readonly stream: number;
-  readonly parts: readonly Uint8Array[];
-}
+/** When the round trip is measured after the handshake; later with the data and the keepalive. */
+const PROBES_ms = [0, 100, 250, 500, 1_000, 2_000];
 
 /**
  * One TLS connection as a sequence of frames, for both roles. Until `serve` is called, frames wait
@@ -30,6 +24,7 @@ export class Connection {
   readonly #raw: Socket;
   readonly #clock: Clock;
   readonly #timing: Timing;
+  readonly #delivery: Delivery;
   readonly #writer: SocketWriter;
   readonly #decoder: FrameDecoder;
   readonly #ended = new AbortController();
@@ -38,19 +33,21 @@ export class Connection {
   #handler: ((frame: Frame) => void) | undefined;
   #wake = (): void => undefined;
   #heard_ms: number;
+  #onDelivered: (delivered: Delivered) => void = () => undefined;
 
   constructor(clock: Clock, timing: Timing, sockets: { tls: TLSSocket; raw: Socket }) {
     this.#clock = clock;
     this.#timing = timing;
     this.#socket = sockets.tls;
     this.#raw = sockets.raw;
-    this.#writer = new SocketWriter(clock, sockets.tls, this.#ended.signal);
+    this.#delivery = new Delivery(clock);
+    this.#writer = new SocketWriter(clock, sockets.tls, this.#delivery, this.#ended.signal);
     this.#heard_ms = clock.monotonic();
     this.#decoder = new FrameDecoder((header) => this.#admit(header.length));
     this.#stopKeepalive = startKeepalive(clock, timing, {
       heard_ms: () => this.#heard_ms,
       sent_ms: () => this.#writer.sent_ms,
-      ping: () => this.send(TYPE.PING, 0, Buffer.alloc(8)),
+      ping: () => this.#ping(),
       onSilent: (silent_ms) =>
         this.end(peerError("stalled", `nothing heard for ${Math.round(silent_ms / 1000)} s`)),
     });
@@ -77,15 +74,29 @@ export class Connection {
     }
   }
 
+  /** The shortest round trip lately; undefined before the first PONG. */
+  get roundTrip_ms(): number | undefined {
+    return this.#delivery.roundTrip_ms;
+  }
+
+  /** From now on every PONG is told to `observer`. */
+  observe(observer: (delivered: Delivered) => void): void {
+    this.#onDelivered = observer;
+  }
+
   /**
-   * Sends a frame of data: waits for the limiter and for room in the socket.
+   * Sends a frame of data: waits for its turn, the limiter, and room on the link. Resolves when
+   * the socket has the frame.
    *
    * @throws the reason of `signal` when the connection has ended
    */
-  async sendData(frame: DataFrame, limiter: RateLimiter = unlimited()): Promise<void> {
-    const length = frame.parts.reduce((sum, part) => sum + part.length, 0);
-    const header = encodeHeader({ ...frame, length });
-    await this.#writer.data([header, ...frame.parts], limiter);
+  sendData(frame: DataFrame): Promise<void> {
+    return this.#writer.data(frame);
+  }
+
+  /** The payload of a frame that came is used by nobody any more. */
+  recycle(payload: Buffer): void {
+    this.#decoder.recycle(payload);
   }
 
   /** The next frame of the handshake. @throws `transfer.stalled`, the peer's error, and others */
@@ -112,6 +123,8 @@ export class Connection {
   serve(handler: (frame: Frame) => void): void {
     this.#handler = handler;
     for (const frame of this.#waiting.splice(0)) this.#guarded(() => handler(frame));
+    const stops = PROBES_ms.map((after_ms) => this.#clock.after(after_ms, () => this.#ping()));
+    this.signal.addEventListener("abort", () => stops.forEach((stop) => stop()), { once: true });
   }
 
   /** Ends the connection; the peer is told unless it was the peer, or the link, that ended it. */
@@ -126,6 +139,15 @@ export class Connection {
     const stop = this.#clock.after(LINGER_ms, () => this.#destroy());
     this.#raw.once("close", stop);
     if (!tell) this.#destroy();
+  }
+
+  #ping(): void {
+    this.send(TYPE.PING, 0, this.#delivery.mark());
+  }
+
+  #pong(payload: Buffer): void {
+    const delivered = this.#writer.pong(payload);
+    if (delivered !== undefined) this.#onDelivered(delivered);
   }
 
   #destroy(): void {
@@ -162,8 +184,8 @@ export class Connection {
   }
 
   #dispatch(frame: Frame): void {
-    if (frame.type === TYPE.PONG) return;
-    if (frame.type === TYPE.PING) this.send(TYPE.PONG, 0, frame.payload);
+    if (frame.type === TYPE.PONG) this.#pong(frame.payload);
+    else if (frame.type === TYPE.PING) this.send(TYPE.PONG, 0, frame.payload);
     else if (frame.type === TYPE.ERROR && frame.stream === 0) this.end(decodeError(frame), false);
     else if (this.#handler !== undefined) this.#handler(frame);
     else this.#enqueue(frame);

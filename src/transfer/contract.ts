@@ -80,6 +80,8 @@ export interface TransferProgress {
   readonly totalBytes: number;
   /** On the wire. */
   readonly wireBytes: number;
+  /** At the sender, raw bytes by the level that they were compressed with; 0 is none. */
+  readonly levels?: Readonly<Record<string, number>>;
 }
 
 export interface UserDataReport {

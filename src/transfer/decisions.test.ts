@@ -6,7 +6,7 @@ import { test } from "node:test";
 import * as fc from "fast-check";
 import { realWorld } from "#system";
 import type { Clock } from "#core";
-import { compress, compressionLevel, decompress } from "./compression.ts";
+import { Compressor, compress, compressionLevel, decompress } from "./compression.ts";
 import { chooseVersion } from "./handshake.ts";
 import { startKeepalive } from "./keepalive.ts";
 import { rateLimiter } from "./limiter.ts";
@@ -102,33 +102,82 @@ test("tokens are 32 random bytes; the kept state holds none of them", () => {
 });
 
 test("versions: the highest in common, or none", () => {
-  assert.equal(chooseVersion({ min: 1, max: 1 }), 1);
-  assert.equal(chooseVersion({ min: 1, max: 9 }), 1);
-  assert.equal(chooseVersion({ min: 2, max: 9 }), undefined);
+  assert.equal(chooseVersion({ min: 2, max: 2 }), 2);
+  assert.equal(chooseVersion({ min: 1, max: 9 }), 2);
+  assert.equal(chooseVersion({ min: 1, max: 1 }), undefined);
+  assert.equal(chooseVersion({ min: 3, max: 9 }), undefined);
 });
 
-test("the level is 9 on slow links and 3 on quick ones", () => {
+test("the level follows the rate: 19 on a slow line, none where compression is slower", () => {
+  const levelAt = (bitsPerSecond: number, cores = 1) =>
+    compressionLevel({ limitBitsPerSecond: bitsPerSecond }, cores);
+  assert.equal(levelAt(120e3), 19);
+  assert.equal(levelAt(2e6), 19);
+  assert.equal(levelAt(50e6), 9);
+  assert.equal(levelAt(500e6), 3);
+  assert.equal(levelAt(1.2e9), 1);
+  assert.equal(levelAt(10e9), undefined);
+  // More processors make a higher level pay on quicker links.
+  assert.equal(levelAt(1.5e9, 4), 3);
+  assert.equal(levelAt(30e6, 8), 19);
   assert.equal(compressionLevel({}), 3);
-  assert.equal(compressionLevel({ limitBitsPerSecond: 50e6 }), 9);
-  assert.equal(compressionLevel({ limitBitsPerSecond: 500e6 }), 3);
-  assert.equal(compressionLevel({ measuredBitsPerSecond: 20e6, waitingShare: 0.9 }), 9);
-  // The sender itself is slow: more work would make it slower.
-  assert.equal(compressionLevel({ measuredBitsPerSecond: 20e6, waitingShare: 0.1 }), 3);
-  assert.equal(compressionLevel({ measuredBitsPerSecond: 300e6, waitingShare: 0.9 }), 3);
+  const both = { limitBitsPerSecond: 10e9, availableBitsPerSecond: 20e6 };
+  assert.equal(compressionLevel(both), 9);
+  const levels = [1e5, 1e6, 1e7, 1e8, 1e9, 1e10].map((rate) => levelAt(rate) ?? 0);
+  assert.deepEqual(
+    levels,
+    levels.toSorted((a, b) => b - a),
+  );
 });
 
-test("the meter tells the rate and the share of waiting", async () => {
+test("a stream that does not shrink is not compressed again and again", async () => {
+  const noise = randomBytes(65_536);
+  const words = Buffer.from("to be or not to be. ".repeat(3000));
+  const compressor = new Compressor();
+  assert.equal(await compressor.pack(words, undefined), undefined);
+  for (let piece = 0; piece < 4; piece += 1) await compressor.pack(noise, 1);
+  const packed: boolean[] = [];
+  for (let piece = 0; piece < 8; piece += 1) {
+    packed.push((await compressor.pack(words, 1)) !== undefined);
+  }
+  assert.deepEqual(packed, [false, false, false, false, false, false, false, true]);
+  assert.ok((await compressor.pack(words, 1)) !== undefined);
+});
+
+test("the meter tells rate, waiting and round trip within 300 ms, and what the link can take", async () => {
   const clock = handClock();
-  const meter = new LinkMeter(clock, 1000);
-  assert.deepEqual(meter.rate(), { limitBitsPerSecond: 8000 });
-  await meter.waiting(() => clock.sleep(1500));
-  meter.sent(500_000);
-  clock.advance(500);
-  assert.deepEqual(meter.rate(), {
-    limitBitsPerSecond: 8000,
-    measuredBitsPerSecond: 2_000_000,
-    waitingShare: 0.75,
-  });
+  const meter = new LinkMeter(clock, 10_000_000);
+  assert.deepEqual(meter.rate(), { limitBitsPerSecond: 80_000_000 });
+  const deliver = async (wait_ms: number, pause_ms: number, bytes: number): Promise<void> => {
+    await meter.waiting(() => clock.sleep(wait_ms));
+    clock.advance(pause_ms);
+    meter.delivered({ bytes, roundTrip_ms: 20 });
+  };
+  for (let turn = 0; turn < 15; turn += 1) await deliver(15, 5, 50_000);
+  const full = meter.rate();
+  assert.deepEqual(
+    { ...full, waitingShare: undefined },
+    {
+      limitBitsPerSecond: 80_000_000,
+      measuredBitsPerSecond: 20_000_000,
+      availableBitsPerSecond: 20_000_000,
+      waitingShare: undefined,
+      roundTrip_ms: 20,
+    },
+  );
+  assert.ok(Math.abs((full.waitingShare ?? 0) - 0.75) < 0.01);
+  // The sender is the slower one: the link is not thought to be slower than it was.
+  for (let turn = 0; turn < 50; turn += 1) await deliver(2, 18, 5_000);
+  const idle = meter.rate();
+  assert.ok((idle.measuredBitsPerSecond ?? 0) < 3_000_000);
+  assert.equal(idle.availableBitsPerSecond, 20_000_000);
+  // It gets faster without filling the link: there may be more.
+  for (let turn = 0; turn < 50; turn += 1) await deliver(2, 18, 100_000);
+  assert.equal(meter.rate().availableBitsPerSecond, 120_000_000);
+  // The link gets slower.
+  for (let turn = 0; turn < 100; turn += 1) await deliver(20, 0, 2_500);
+  const slow = meter.rate().availableBitsPerSecond ?? 0;
+  assert.ok(slow < 1_100_000, `${slow} is thought to be available`);
 });
 
 test("the limiter never lets more through than the rate and its burst", async () => {

@@ -150,7 +150,9 @@ test("a frame in pieces comes out as one, with frames of other streams between",
         frames.map(({ stream, payload }) => ({ stream, payload })),
         expected,
       );
-      assert.ok(frames.every(({ flags, length, payload }) => flags === 1 && length === payload.length));
+      assert.ok(
+        frames.every(({ flags, length, payload }) => flags === 1 && length === payload.length),
+      );
     }),
   );
 });

@@ -155,7 +155,7 @@ export class FrameDecoder {
   readonly #joiner = new Joiner();
   readonly #spare: Buffer[] = [];
   #current: FrameHeader | undefined;
-  #payload = NOTHING;
+  #payload: Buffer = NOTHING;
   #filled = 0;
   #stopped = false;
 

@@ -13,7 +13,7 @@ import { FrameDecoder, encodeFrame, encodeHeader, type Frame } from "./frame.ts"
 import { listenHandshake } from "./handshake.ts";
 import type { DataIdentity } from "./identity.ts";
 import { blocksPrefix, bytesPrefix, encodeJson, encodeZeroes } from "./messages.ts";
-import { ALPN, FLAG_ZSTD, TIMING, TYPE, type FrameType } from "./protocol.ts";
+import { ALPN, CONTENT_VERSIONS, FLAG_ZSTD, TIMING, TYPE, type FrameType } from "./protocol.ts";
 import { newToken } from "./tokens.ts";
 
 const BYTES = randomBytes(3 * MIB);
@@ -48,7 +48,7 @@ function codesOf(frames: readonly Frame[]): string[] {
 }
 
 function hello(token: string, change: object = {}): Buffer {
-  const protocol = { min: 1, max: 1 };
+  const protocol = CONTENT_VERSIONS;
   const content = { protocol, features: [], role: "receiver", session: "m1", token, ...change };
   return encodeFrame(TYPE.HELLO, 0, encodeJson(content));
 }
@@ -154,7 +154,7 @@ test("a WELCOME that is lost locks nobody out", async () => {
 test("other versions, roles and protocols are refused with a reason", async () => {
   const server = await clouds.serving(sourceOf([BYTES]));
   const cases = [
-    [{ protocol: { min: 2, max: 9 } }, "transfer.version-unsupported"],
+    [{ protocol: { min: 3, max: 9 } }, "transfer.version-unsupported"],
     [{ role: "sender" }, "transfer.role-unsupported"],
     [{ role: "spy" }, "transfer.protocol-violation"],
     [{ session: "m9" }, "transfer.not-offered"],
@@ -182,7 +182,7 @@ test("other versions, roles and protocols are refused with a reason", async () =
   socket.write(hello(clouds.token, { protocol: { min: 1, max: 7 }, features: ["later"] }));
   while (frames.length === 0) await once(socket, "data");
   const welcome = JSON.parse(frames[0]?.payload.toString() ?? "") as object;
-  assert.deepEqual({ ...welcome, token: "" }, { protocol: 1, features: [], token: "" });
+  assert.deepEqual({ ...welcome, token: "" }, { protocol: 2, features: [], token: "" });
   socket.destroy();
 });
 

@@ -11,11 +11,6 @@ export interface RateLimiter {
 const BURST_ms = 50;
 const SLICE_BYTES_MAX = 64 * 1024;
 
-/** Never holds anything back. */
-export function unlimited(): RateLimiter {
-  return { sliceBytes: Number.MAX_SAFE_INTEGER, take: () => Promise.resolve() };
-}
-
 /**
  * A token bucket as a schedule (the generic cell rate algorithm, ITU-T I.371): `due` is when the
  * bucket would be even; it may lag behind the clock by the burst at most.
@@ -25,7 +20,7 @@ export function unlimited(): RateLimiter {
 export function rateLimiter(clock: Clock, bytesPerSecondMax: number): RateLimiter {
   let due_ms = clock.monotonic();
   return {
-    sliceBytes: Math.max(1024, Math.min(SLICE_BYTES_MAX, Math.floor(bytesPerSecondMax / 20))),
+    sliceBytes: Math.max(4096, Math.min(SLICE_BYTES_MAX, Math.floor(bytesPerSecondMax / 20))),
     async take(bytes, signal) {
       const now_ms = clock.monotonic();
       const start_ms = Math.max(due_ms, now_ms - BURST_ms);

@@ -1,56 +1,132 @@
 import type { Clock } from "#core";
+import type { Delivered } from "./delivery.ts";
 
 /** What a sender knows about its link. */
 export interface LinkRate {
   /** The limit that applies, in bits per second. */
   readonly limitBitsPerSecond?: number;
-  /** Measured over the last window. */
+  /** Delivered lately, smoothed. */
   readonly measuredBitsPerSecond?: number;
-  /** Share of the window in which a sender waited for the link, 0 to 1. */
+  /**
+   * What the link can take, as far as it is known: what it delivered while the sender waited for
+   * it; more than that while the sender was the slower one or the flow was still growing.
+   */
+  readonly availableBitsPerSecond?: number;
+  /** Share of the time in which a sender waited for the link, 0 to 1. */
   readonly waitingShare?: number;
+  /** The shortest lately. */
+  readonly roundTrip_ms?: number;
 }
 
-const WINDOW_ms = 2_000;
+const WINDOW_ms = 100;
+/** After so long without data the time does not count. */
+const IDLE_ms = 500;
+const WEIGHT = 0.5;
+const GROWING = 1.25;
+/** By how much the link may be quicker than a flow that does not fill it. */
+const HEADROOM = 3;
 
-/** Measures what a session's connection carries and how long its sender waits for it. */
+/**
+ * Measures what the connections of a session deliver, and how long its streams wait for them. The
+ * first figure comes with the first PONG after 100 ms of data. Pure but for the clock.
+ */
 export class LinkMeter {
   readonly #clock: Clock;
   readonly #limit: { readonly limitBitsPerSecond?: number };
-  #since_ms: number;
+  #since_ms: number | undefined;
+  #active_ms = 0;
   #bytes = 0;
+  #waiting = 0;
+  #waitingSince_ms = 0;
   #waited_ms = 0;
-  #last: LinkRate = {};
+  #previous: number | undefined;
+  #measured: number | undefined;
+  #available: number | undefined;
+  #waitingShare: number | undefined;
+  #roundTrip_ms: number | undefined;
 
-  constructor(clock: Clock, bytesPerSecondMax: number | undefined) {
+  /** @param expectedBitsPerSecond counts until something is measured */
+  constructor(
+    clock: Clock,
+    bytesPerSecondMax: number | undefined,
+    expectedBitsPerSecond?: number | undefined,
+  ) {
     this.#clock = clock;
     this.#limit =
       bytesPerSecondMax === undefined ? {} : { limitBitsPerSecond: bytesPerSecondMax * 8 };
-    this.#since_ms = clock.monotonic();
+    this.#available = expectedBitsPerSecond;
   }
 
-  sent(bytes: number): void {
-    this.#bytes += bytes;
-  }
-
-  /** Runs a wait for the link and counts its time. */
+  /** Runs a wait for the link and counts its time, once for all that wait at a time. */
   async waiting(wait: () => Promise<void>): Promise<void> {
     const start_ms = this.#clock.monotonic();
-    await wait();
-    this.#waited_ms += this.#clock.monotonic() - start_ms;
+    if (this.#waiting === 0) this.#begin(start_ms);
+    this.#waiting += 1;
+    try {
+      await wait();
+    } finally {
+      this.#waiting -= 1;
+      if (this.#waiting === 0) this.#pause(this.#clock.monotonic());
+    }
+  }
+
+  #begin(now_ms: number): void {
+    this.#waitingSince_ms = now_ms;
+    if (this.#since_ms === undefined || now_ms - this.#active_ms > IDLE_ms) {
+      this.#since_ms = now_ms;
+      this.#waited_ms = 0;
+      this.#bytes = 0;
+    }
+    this.#active_ms = now_ms;
+  }
+
+  #pause(now_ms: number): void {
+    this.#waited_ms += now_ms - this.#waitingSince_ms;
+    this.#active_ms = now_ms;
+  }
+
+  /** A connection of the session has delivered bytes. */
+  delivered({ bytes, roundTrip_ms }: Delivered): void {
+    const now_ms = this.#clock.monotonic();
+    this.#roundTrip_ms = Math.min(this.#roundTrip_ms ?? Infinity, roundTrip_ms);
+    if (this.#since_ms === undefined || bytes === 0) return;
+    this.#bytes += bytes;
+    this.#active_ms = now_ms;
+    const window_ms = now_ms - this.#since_ms;
+    if (window_ms < Math.max(WINDOW_ms, this.#roundTrip_ms)) return;
+    if (this.#waiting > 0) {
+      this.#waited_ms += now_ms - this.#waitingSince_ms;
+      this.#waitingSince_ms = now_ms;
+    }
+    this.#learn((this.#bytes * 8000) / window_ms, Math.min(1, this.#waited_ms / window_ms));
+    this.#since_ms = now_ms;
+    this.#bytes = 0;
+    this.#waited_ms = 0;
+  }
+
+  #learn(measured: number, waitingShare: number): void {
+    const smooth = (old: number | undefined, value: number): number =>
+      old === undefined ? value : old + WEIGHT * (value - old);
+    const isFull =
+      waitingShare > 0.5 && this.#previous !== undefined && measured < GROWING * this.#previous;
+    const known = this.#available;
+    if (isFull) this.#available = known === undefined ? measured : smooth(known, measured);
+    else if (this.#previous !== undefined || known !== undefined) {
+      this.#available = Math.max(known ?? 0, HEADROOM * measured);
+    }
+    this.#previous = measured;
+    this.#measured = smooth(this.#measured, measured);
+    this.#waitingShare = smooth(this.#waitingShare, waitingShare);
   }
 
   rate(): LinkRate {
-    const now_ms = this.#clock.monotonic();
-    const window_ms = now_ms - this.#since_ms;
-    if (window_ms >= WINDOW_ms) {
-      this.#last = {
-        measuredBitsPerSecond: (this.#bytes * 8000) / window_ms,
-        waitingShare: Math.min(1, this.#waited_ms / window_ms),
-      };
-      this.#since_ms = now_ms;
-      this.#bytes = 0;
-      this.#waited_ms = 0;
-    }
-    return { ...this.#limit, ...this.#last };
+    const known = {
+      measuredBitsPerSecond: this.#measured,
+      availableBitsPerSecond: this.#available,
+      waitingShare: this.#waitingShare,
+      roundTrip_ms: this.#roundTrip_ms,
+    };
+    const entries = Object.entries(known).filter(([, value]) => value !== undefined);
+    return { ...this.#limit, ...(Object.fromEntries(entries) as Partial<LinkRate>) };
   }
 }

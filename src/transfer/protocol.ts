@@ -145,13 +145,7 @@ export const FRAME_RULES: ReadonlyMap<number, FrameRule> = new Map<FrameType, Fr
   [TYPE.WANT, rule("WANT", "stream", 1, WANT_BYTES_MAX)],
   [
     TYPE.BYTES,
-    rule(
-      "BYTES",
-      "stream",
-      12,
-      BYTES_PREFIX_BYTES + RAW_BYTES_MAX,
-      FLAG_ZSTD | FLAG_DICTIONARY,
-    ),
+    rule("BYTES", "stream", 12, BYTES_PREFIX_BYTES + RAW_BYTES_MAX, FLAG_ZSTD | FLAG_DICTIONARY),
   ],
   [TYPE.ZEROES, rule("ZEROES", "stream", 16, 16)],
   [
@@ -161,13 +155,7 @@ export const FRAME_RULES: ReadonlyMap<number, FrameRule> = new Map<FrameType, Fr
   [TYPE.PACK, rule("PACK", "stream", 16, WANT_BYTES_MAX)],
   [
     TYPE.CHANGES,
-    rule(
-      "CHANGES",
-      "stream",
-      2,
-      WANT_BYTES_MAX + RAW_BYTES_MAX,
-      FLAG_ZSTD | FLAG_DICTIONARY,
-    ),
+    rule("CHANGES", "stream", 2, WANT_BYTES_MAX + RAW_BYTES_MAX, FLAG_ZSTD | FLAG_DICTIONARY),
   ],
 ]);
 

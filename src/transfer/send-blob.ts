@@ -1,6 +1,6 @@
 import { isZero } from "#block";
 import type { BlobReader } from "#repository";
-import { compress } from "./compression.ts";
+import { Compressor } from "./compression.ts";
 import { peerError } from "./errors.ts";
 import { bytesPrefix, encodeZeroes } from "./messages.ts";
 import { pipelined } from "./pipeline.ts";
@@ -44,12 +44,13 @@ export async function sendBlob(
   const { sizeBytes } = reader;
   if (offset > sizeBytes) throw peerError("not-offered", "the offset is behind the blob's end");
   stream.opened(name, { sizeBytes }, { doneBytes: offset, totalBytes: sizeBytes });
+  const packer = new Compressor();
   const pieces = pipelined(piecesOf(reader, offset), PIPELINE_DEPTH, async (piece) => {
     const chosen = level();
-    const small = piece.bytes !== undefined && chosen !== undefined;
-    return { piece, packed: small ? await compress(piece.bytes, chosen) : undefined };
+    const packed = piece.bytes === undefined ? undefined : await packer.pack(piece.bytes, chosen);
+    return { piece, packed, level: packed === undefined ? 0 : chosen };
   });
-  for await (const { piece, packed } of pieces) {
+  for await (const { piece, packed, level } of pieces) {
     const { offset, length, bytes } = piece;
     if (bytes === undefined) {
       const parts = [encodeZeroes(offset, length)];
@@ -57,7 +58,7 @@ export async function sendBlob(
     } else {
       const flags = packed === undefined ? 0 : FLAG_ZSTD;
       const parts = [bytesPrefix(offset, length), packed ?? bytes];
-      await stream.data({ type: TYPE.BYTES, flags, parts }, length);
+      await stream.data({ type: TYPE.BYTES, flags, parts }, length, level);
     }
   }
   stream.ended({});

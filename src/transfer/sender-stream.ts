@@ -1,14 +1,23 @@
 import type { TransferProgress } from "./contract.ts";
-import type { Connection, DataFrame } from "./connection.ts";
+import type { Connection } from "./connection.ts";
 import { violation } from "./errors.ts";
 import type { RateLimiter } from "./limiter.ts";
 import { encodeJson } from "./messages.ts";
 import type { LinkMeter } from "./meter.ts";
-import { CREDIT_BYTES_MAX, FRAME_COST_BYTES, HEADER_BYTES, TYPE } from "./protocol.ts";
+import {
+  CREDIT_BYTES_MAX,
+  FRAME_COST_BYTES,
+  HEADER_BYTES,
+  PRIORITY,
+  TYPE,
+  type Priority,
+} from "./protocol.ts";
+import type { DataFrame } from "./writer.ts";
 
 /** What all streams of a session at its sender share. */
 export interface SenderLink {
-  readonly limiter: RateLimiter;
+  /** Undefined: no limit. */
+  readonly limiter: RateLimiter | undefined;
   readonly meter: LinkMeter;
   readonly onProgress: (progress: TransferProgress) => void;
 }
@@ -24,12 +33,24 @@ export class OutgoingStream {
   #creditBytes: number;
   #wake = (): void => undefined;
   #progress = { stream: "", doneBytes: 0, totalBytes: 0, wireBytes: 0 };
+  /** Raw bytes by level. */
+  readonly #levels: Record<string, number> = {};
+  readonly #priority: Priority;
 
-  constructor(connection: Connection, link: SenderLink, id: number, creditBytes: number) {
+  constructor(
+    connection: Connection,
+    link: SenderLink,
+    open: {
+      readonly id: number;
+      readonly credit: number;
+      readonly priority?: Priority | undefined;
+    },
+  ) {
     this.#connection = connection;
     this.#link = link;
-    this.id = id;
-    this.#creditBytes = creditBytes;
+    this.id = open.id;
+    this.#creditBytes = open.credit;
+    this.#priority = open.priority ?? PRIORITY.background;
     this.signal = AbortSignal.any([connection.signal, this.#cancelled.signal]);
     this.signal.addEventListener("abort", () => this.#wake(), { once: true });
   }
@@ -56,24 +77,32 @@ export class OutgoingStream {
     this.#report({ doneBytes: totalBytes });
   }
 
-  /** Sends a frame of data within the credit, the limit and what the link takes. */
-  async data(frame: Omit<DataFrame, "stream">, rawBytes: number): Promise<void> {
+  /**
+   * Sends a frame of data within the credit, the limit and what the link takes. `level` is what it
+   * was compressed with; `onFree` is called when nothing reads the parts any more.
+   */
+  async data(
+    frame: Pick<DataFrame, "type" | "flags" | "parts" | "onFree">,
+    rawBytes: number,
+    level = 0,
+  ): Promise<void> {
     const payloadBytes = frame.parts.reduce((sum, part) => sum + part.length, 0);
-    await this.#link.meter.waiting(async () => {
+    const { limiter, meter } = this.#link;
+    await meter.waiting(async () => {
       await this.#spend(payloadBytes + FRAME_COST_BYTES);
-      await this.#connection.sendData({ ...frame, stream: this.id }, this.#link.limiter);
+      const common = { stream: this.id, priority: this.#priority, limiter };
+      await this.#connection.sendData({ ...frame, ...common });
     });
-    const wireBytes = payloadBytes + HEADER_BYTES;
-    this.#link.meter.sent(wireBytes);
+    this.#levels[level] = (this.#levels[level] ?? 0) + rawBytes;
     this.#report({
       doneBytes: this.#progress.doneBytes + rawBytes,
-      wireBytes: this.#progress.wireBytes + wireBytes,
+      wireBytes: this.#progress.wireBytes + payloadBytes + HEADER_BYTES,
     });
   }
 
   #report(change: Partial<Omit<TransferProgress, "stream">>): void {
     this.#progress = { ...this.#progress, ...change };
-    this.#link.onProgress(this.#progress);
+    this.#link.onProgress({ ...this.#progress, levels: this.#levels });
   }
 
   async #spend(costBytes: number): Promise<void> {

@@ -25,6 +25,8 @@ export interface SenderSession extends SenderLink {
   readonly source: DataSource;
   readonly ledger: UserDataLedger;
   readonly compression: CompressionMode;
+  /** Processors that are free to compress. */
+  readonly cores: number;
 }
 
 /** The sender's role on one connection, after the handshake: answers OPEN with data. */
@@ -57,7 +59,9 @@ class Sender {
     const tooMany = this.#streams.size >= STREAMS_MAX || this.#running >= RUNNING_MAX;
     if (tooMany) throw violation("too many streams at a time");
     this.#lastStream = frame.stream;
-    const stream = new OutgoingStream(this.#connection, this.#session, frame.stream, open.credit);
+    const { credit, priority } = open;
+    const own = { id: frame.stream, credit, priority };
+    const stream = new OutgoingStream(this.#connection, this.#session, own);
     this.#streams.set(frame.stream, stream);
     void this.#run(stream, open);
   }
@@ -96,14 +100,15 @@ class Sender {
   }
 
   #level(): number | undefined {
-    const { compression, meter } = this.#session;
-    return compression === "none" ? undefined : compressionLevel(meter.rate());
+    const { compression, meter, cores } = this.#session;
+    return compression === "none" ? undefined : compressionLevel(meter.rate(), cores);
   }
 }
 
 /** Takes the sender's role on a connection, after the handshake. */
 export function serveSender(connection: Connection, session: SenderSession): void {
   const sender = new Sender(connection, session);
+  connection.observe((delivered) => session.meter.delivered(delivered));
   connection.serve((frame) => sender.handle(frame));
 }
 

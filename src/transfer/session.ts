@@ -3,7 +3,7 @@ import type { CompressionMode } from "./compression.ts";
 import type { Connection } from "./connection.ts";
 import type { DataSource, TransferProgress } from "./contract.ts";
 import { peerError } from "./errors.ts";
-import { rateLimiter, unlimited, type RateLimiter } from "./limiter.ts";
+import { rateLimiter, type RateLimiter } from "./limiter.ts";
 import { LinkMeter } from "./meter.ts";
 import { UserDataLedger } from "./send-user-data.ts";
 import type { SenderSession } from "./sender.ts";
@@ -33,6 +33,10 @@ export interface SessionOffer {
   readonly resume?: ResumeStore;
   /** Default `auto`. */
   readonly compression?: CompressionMode;
+  /** Processors that are free to compress, above 0; default 1. */
+  readonly cores?: number;
+  /** What the link is thought to carry, until it is measured. */
+  readonly expectedBitsPerSecond?: number;
 }
 
 export function refuseUnknown(id: string): never {
@@ -45,8 +49,9 @@ export class OfferedSession implements SenderSession {
   readonly source: DataSource;
   readonly ledger = new UserDataLedger();
   readonly compression: CompressionMode;
-  readonly limiter: RateLimiter;
+  readonly limiter: RateLimiter | undefined;
   readonly meter: LinkMeter;
+  readonly cores: number;
   readonly onProgress: (progress: TransferProgress) => void;
   readonly #random: Random;
   readonly #offer: SessionOffer;
@@ -65,9 +70,10 @@ export class OfferedSession implements SenderSession {
     this.source = offer.source;
     this.compression = offer.compression ?? "auto";
     this.onProgress = offer.onProgress ?? (() => undefined);
-    this.meter = new LinkMeter(world.clock, bytesPerSecondMax);
+    this.meter = new LinkMeter(world.clock, bytesPerSecondMax, offer.expectedBitsPerSecond);
     this.limiter =
-      bytesPerSecondMax === undefined ? unlimited() : rateLimiter(world.clock, bytesPerSecondMax);
+      bytesPerSecondMax === undefined ? undefined : rateLimiter(world.clock, bytesPerSecondMax);
+    this.cores = offer.cores ?? 1;
   }
 
   /** @throws `transfer.state-invalid` (corrupt) */

@@ -30,8 +30,10 @@ const turnBytes = fc.integer({ min: 1, max: 1000 });
 test("streams of equal priority have equally many bytes, whatever the size of their frames", () => {
   fc.assert(
     fc.property(fc.array(turnBytes, { minLength: 2, maxLength: 8 }), (sizes) => {
-      const senders = sizes.map((size, stream) => ({ stream, priority: 3, turnBytes: size }) as const);
-      const had = [...share(senders, 5000).values()];
+      const senders = sizes.map(
+        (size, stream) => ({ stream, priority: 3, turnBytes: size }) as const,
+      );
+      const had = [...share(senders, 1000).values()];
       assert.ok(Math.max(...had) - Math.min(...had) <= 2 * Math.max(...sizes));
     }),
   );
@@ -42,9 +44,9 @@ test("a higher class has nearly everything, a lower one never nothing", () => {
     fc.property(turnBytes, turnBytes, fc.integer({ min: 0, max: 2 }), (high, low, priority) => {
       const demanded = { stream: 1, priority: priority as Priority, turnBytes: high };
       const bulk = { stream: 2, priority: 3, turnBytes: low } as const;
-      const had = share([demanded, bulk], 20_000);
-      const ratio = (had.get(bulk) ?? 0) / (had.get(demanded) ?? 1);
-      assert.ok(ratio < 1 / 14, `the lower class had ${ratio}`);
+      const had = share([demanded, bulk], 4000);
+      const shareMax = (had.get(demanded) ?? 0) / 16 + 2 * low;
+      assert.ok((had.get(bulk) ?? 0) <= shareMax);
       assert.ok((had.get(bulk) ?? 0) > 0);
     }),
   );

@@ -28,6 +28,8 @@ const GUARD_RATIO = 16;
 export class Turns<C extends Claim> {
   readonly #lines = new Map<number, Line<C>>();
   readonly #had = new Map<number, number>();
+  /** By class, what the stream that had the last turn had before it: start-time fair queueing. */
+  readonly #time = new Map<Priority, number>();
   readonly #passedOverBytes = new Map<Priority, number>();
   readonly #lastTurnBytes = new Map<Priority, number>();
 
@@ -42,10 +44,7 @@ export class Turns<C extends Claim> {
       return;
     }
     const { stream, priority } = claim;
-    const equals = [...this.#lines.values()].filter((other) => other.priority === priority);
-    const fewest = Math.min(...equals.map((other) => other.servedBytes));
-    const had = this.#had.get(stream) ?? 0;
-    const servedBytes = equals.length === 0 ? had : Math.max(had, fewest);
+    const servedBytes = Math.max(this.#had.get(stream) ?? 0, this.#time.get(priority) ?? 0);
     this.#lines.set(stream, { stream, priority, claims: [claim], servedBytes });
   }
 
@@ -74,7 +73,10 @@ export class Turns<C extends Claim> {
   /** The claim had a turn of so many bytes. */
   served(claim: C, bytes: number): void {
     const line = this.#lines.get(claim.stream);
-    if (line !== undefined) line.servedBytes += bytes;
+    if (line !== undefined) {
+      this.#time.set(claim.priority, line.servedBytes);
+      line.servedBytes += bytes;
+    }
     this.#passedOverBytes.set(claim.priority, 0);
     this.#lastTurnBytes.set(claim.priority, bytes);
     const waiting = new Set([...this.#lines.values()].map(({ priority }) => priority));

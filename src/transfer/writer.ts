@@ -1,41 +1,111 @@
 import type { TLSSocket } from "node:tls";
 import type { Clock } from "#core";
+import type { Delivered, Delivery } from "./delivery.ts";
 import { peerError } from "./errors.ts";
+import { encodeFrame, encodeHeader } from "./frame.ts";
 import type { RateLimiter } from "./limiter.ts";
+import {
+  FLAG_MORE,
+  FRAGMENT_BYTES_MIN,
+  HEADER_BYTES,
+  SPLIT_TYPES,
+  TYPE,
+  type FrameType,
+  type Priority,
+} from "./protocol.ts";
+import { Turns } from "./turns.ts";
 
 /** Bytes handed to the socket and not yet taken by the system, above which data wait. */
-const PENDING_BYTES_MAX = 2 ** 20;
+const PENDING_BYTES_MAX = 384 * 1024;
+/** Data are handed over in such pieces: larger ones fall out of the processor's cache. */
+const WRITE_BYTES_MAX = 128 * 1024;
+/** Shorter pieces are joined, so that they share a TLS record. */
+const JOINED_BYTES_MAX = 16 * 1024;
 /** A peer that makes us answer but reads nothing must not fill our memory. */
 const CONTROL_BYTES_MAX = 8 * 2 ** 20;
 
-/** Puts whole frames on a socket: data one after the other with backpressure, control between. */
+/** One frame of data to be sent: the payload in pieces, so that they need not be joined. */
+export interface DataFrame {
+  readonly type: FrameType;
+  readonly flags: number;
+  readonly stream: number;
+  readonly parts: readonly Uint8Array[];
+  readonly priority: Priority;
+  /** Undefined: as fast as the link takes it. */
+  readonly limiter?: RateLimiter | undefined;
+  /** Called when nothing reads the parts any more. */
+  readonly onFree?: (() => void) | undefined;
+}
+
+/** A frame on its way: how far it is, and who waits for it. */
+interface Job extends DataFrame {
+  readonly length: number;
+  sentBytes: number;
+  part: number;
+  partAt: number;
+  readonly done: PromiseWithResolvers<void>;
+}
+
+/** The next bytes of a job's payload, at most so many, without copying. */
+function takeBytes(job: Job, bytes: number): Uint8Array[] {
+  const pieces: Uint8Array[] = [];
+  for (let wanted = bytes; wanted > 0;) {
+    const part = job.parts[job.part];
+    if (part === undefined) break;
+    const piece = part.subarray(job.partAt, job.partAt + wanted);
+    if (piece.length > 0) pieces.push(piece);
+    wanted -= piece.length;
+    job.partAt += piece.length;
+    job.sentBytes += piece.length;
+    if (job.partAt < part.length) break;
+    job.part += 1;
+    job.partAt = 0;
+  }
+  return pieces;
+}
+
+function totalOf(parts: readonly Uint8Array[]): number {
+  return parts.reduce((sum, part) => sum + part.length, 0);
+}
+
+/**
+ * Puts frames on a socket. Data wait for their turn by priority, for the limiter and until little
+ * enough is under way; control goes between, as soon as no frame is in the middle.
+ */
 export class SocketWriter {
   readonly #clock: Clock;
   readonly #socket: TLSSocket;
   readonly #signal: AbortSignal;
+  readonly #delivery: Delivery;
+  readonly #turns = new Turns<Job>();
   readonly #held: Uint8Array[] = [];
   #heldBytes = 0;
-  #busy = false;
-  #turn: Promise<void> = Promise.resolve();
+  /** The job whose fragment is not complete, and what the fragment lacks. */
+  #current: Job | undefined;
+  #lackingBytes = 0;
+  #pumping = false;
   #pendingBytes = 0;
   #wake = (): void => undefined;
   /** Clock reading of the last write. */
   sent_ms: number;
+  /** Plain bytes and TLS records that were written: what becomes of the bytes on the wire. */
+  plainBytes = 0;
 
-  constructor(clock: Clock, socket: TLSSocket, signal: AbortSignal) {
+  constructor(clock: Clock, socket: TLSSocket, delivery: Delivery, signal: AbortSignal) {
     this.#clock = clock;
     this.#socket = socket;
+    this.#delivery = delivery;
     this.#signal = signal;
     this.sent_ms = clock.monotonic();
-    signal.addEventListener("abort", () => this.#wake(), { once: true });
+    signal.addEventListener("abort", () => this.#abort(), { once: true });
   }
 
-  /** A whole short frame; it waits only for the frame that is under way. @throws `transfer.stalled` */
+  /** A whole short frame; it waits only for the fragment under way. @throws `transfer.stalled` */
   control(frame: Uint8Array): void {
     if (this.#heldBytes + this.#pendingBytes > CONTROL_BYTES_MAX) {
       throw peerError("stalled", "the peer asks without reading the answers");
     }
-    if (!this.#busy) {
+    if (this.#current === undefined) {
       this.#write([frame]);
       return;
     }
@@ -43,71 +113,148 @@ export class SocketWriter {
     this.#heldBytes += frame.length;
   }
 
-  /** A whole frame in parts. Frames go in the order of the calls. */
-  data(parts: readonly Uint8Array[], limiter: RateLimiter): Promise<void> {
-    const turn = this.#turn.then(() => this.#frame(parts, limiter));
-    this.#turn = turn.catch(() => undefined);
-    return turn;
+  /**
+   * A frame of data. Frames of one stream go in the order of the calls. Resolves when the socket
+   * has it. @throws the signal's reason
+   */
+  data(frame: DataFrame): Promise<void> {
+    if (this.#signal.aborted) return Promise.reject(this.#signal.reason as Error);
+    const done = Promise.withResolvers<void>();
+    const length = totalOf(frame.parts);
+    this.#turns.add({ ...frame, length, sentBytes: 0, part: 0, partAt: 0, done });
+    if (!this.#pumping) void this.#pump();
+    return done.promise;
   }
 
-  async #frame(parts: readonly Uint8Array[], limiter: RateLimiter): Promise<void> {
-    this.#busy = true;
-    try {
-      for (const slice of slices(parts, limiter.sliceBytes)) {
-        await limiter.take(
-          slice.reduce((sum, part) => sum + part.length, 0),
-          this.#signal,
-        );
-        await this.#room();
-        this.#write(slice);
-      }
-    } finally {
-      this.#busy = false;
-      if (!this.#signal.aborted && this.#held.length > 0) this.#write(this.#held.splice(0));
-      this.#heldBytes = 0;
-    }
-  }
-
-  async #room(): Promise<void> {
-    while (this.#pendingBytes > PENDING_BYTES_MAX && !this.#signal.aborted) {
-      await new Promise<void>((resolve) => (this.#wake = resolve));
-    }
-    this.#signal.throwIfAborted();
-  }
-
-  #write(parts: readonly Uint8Array[]): void {
-    const length = parts.reduce((sum, part) => sum + part.length, 0);
-    this.#pendingBytes += length;
-    this.sent_ms = this.#clock.monotonic();
-    this.#socket.cork();
-    parts.forEach((part, index) => {
-      if (index < parts.length - 1) this.#socket.write(part);
-      else this.#socket.write(part, () => this.#written(length));
-    });
-    this.#socket.uncork();
-  }
-
-  #written(length: number): void {
-    this.#pendingBytes -= length;
+  /** A PONG has come. */
+  pong(payload: Buffer): Delivered | undefined {
+    const delivered = this.#delivery.pong(payload);
     this.#wake();
+    return delivered;
+  }
+
+  /** Never rejects: every job learns of a failure by its own promise. */
+  async #pump(): Promise<void> {
+    this.#pumping = true;
+    try {
+      while (this.#current !== undefined || !this.#turns.empty) {
+        while (!this.#hasRoom()) await new Promise<void>((resolve) => (this.#wake = resolve));
+        const limiter = this.#turns.next()?.limiter;
+        if (this.#current === undefined && limiter !== undefined) await this.#limited(limiter);
+        else this.#step();
+      }
+    } catch (cause) {
+      for (const job of this.#turns.all()) this.#drop(job, cause);
+    } finally {
+      this.#pumping = false;
+    }
+  }
+
+  #hasRoom(): boolean {
+    this.#signal.throwIfAborted();
+    if (this.#pendingBytes > PENDING_BYTES_MAX) return false;
+    return this.#current !== undefined || this.#delivery.hasRoom;
+  }
+
+  /** One fragment within a rate. Who is next is decided when the time has come. */
+  async #limited(limiter: RateLimiter): Promise<void> {
+    const next = this.#turns.next();
+    if (next === undefined) return;
+    const bytesMax = Math.max(FRAGMENT_BYTES_MIN + HEADER_BYTES, limiter.sliceBytes);
+    const plannedBytes = Math.min(bytesMax, next.length - next.sentBytes + HEADER_BYTES);
+    await limiter.take(plannedBytes, this.#signal);
+    this.#signal.throwIfAborted();
+    let sentBytes = this.#step(bytesMax);
+    while (this.#current !== undefined) sentBytes += this.#step(bytesMax);
+    if (sentBytes > plannedBytes) await limiter.take(sentBytes - plannedBytes, this.#signal);
+  }
+
+  /** Writes up to WRITE_BYTES_MAX of the fragment under way, or of the next; returns the bytes. */
+  #step(fragmentBytesMax = Infinity): number {
+    const job = this.#current ?? this.#turns.next();
+    if (job === undefined) return 0;
+    const head = this.#current === undefined ? [this.#begin(job, fragmentBytesMax)] : [];
+    const pieces = takeBytes(job, Math.min(WRITE_BYTES_MAX, this.#lackingBytes));
+    const bytes = totalOf(pieces);
+    this.#lackingBytes -= bytes;
+    this.#turns.served(job, bytes + HEADER_BYTES);
+    const isLast = job.sentBytes === job.length;
+    this.#write([...head, ...pieces], isLast ? job.onFree : undefined);
+    if (isLast) {
+      this.#turns.remove(job);
+      job.done.resolve();
+    }
+    if (this.#lackingBytes === 0) this.#fragmentEnded();
+    return bytes + totalOf(head);
+  }
+
+  /** Begins a fragment of a job and returns its header. */
+  #begin(job: Job, fragmentBytesMax: number): Buffer {
+    const { type, stream, flags } = job;
+    const left = job.length - job.sentBytes;
+    const most = Math.min(fragmentBytesMax, this.#delivery.fragmentBytesMax) - HEADER_BYTES;
+    const length = SPLIT_TYPES.has(type) ? Math.min(left, most) : left;
+    this.#current = job;
+    this.#lackingBytes = length;
+    return encodeHeader({ type, stream, length, flags: length < left ? flags | FLAG_MORE : flags });
+  }
+
+  #fragmentEnded(): void {
+    this.#current = undefined;
+    if (this.#held.length > 0) this.#write(this.#held.splice(0));
+    this.#heldBytes = 0;
+    if (this.#delivery.markDue) this.#write([encodeFrame(TYPE.PING, 0, this.#delivery.mark())]);
+  }
+
+  #write(parts: readonly Uint8Array[], onFree?: () => void): void {
+    const length = totalOf(parts);
+    this.#pendingBytes += length;
+    this.plainBytes += length;
+    this.#delivery.sent(length);
+    this.sent_ms = this.#clock.monotonic();
+    const written = (): void => {
+      this.#pendingBytes -= length;
+      this.#wake();
+      onFree?.();
+    };
+    const joined = joinShort(parts);
+    joined.forEach((part, index) => {
+      if (index < joined.length - 1) this.#socket.write(part);
+      else this.#socket.write(part, written);
+    });
+  }
+
+  #abort(): void {
+    this.#wake();
+    this.#held.length = 0;
+    for (const job of this.#turns.all()) this.#drop(job, this.#signal.reason);
+  }
+
+  #drop(job: Job, reason: unknown): void {
+    this.#turns.remove(job);
+    job.done.reject(reason);
   }
 }
 
-/** Cuts parts into groups of at most `sliceBytes`; one group when everything fits. */
-function* slices(parts: readonly Uint8Array[], sliceBytes: number): Generator<Uint8Array[]> {
+/** Joins neighbours that are short: one TLS record is cheaper than two. */
+function joinShort(parts: readonly Uint8Array[]): readonly Uint8Array[] {
+  if (parts.length === 1) return parts;
+  const joined: Uint8Array[] = [];
   let group: Uint8Array[] = [];
-  let room = sliceBytes;
+  let groupBytes = 0;
+  const flush = (): void => {
+    if (group.length > 0) joined.push(Buffer.concat(group, groupBytes));
+    group = [];
+    groupBytes = 0;
+  };
   for (const part of parts) {
-    for (let at = 0; at < part.length;) {
-      const piece = part.subarray(at, at + room);
-      group.push(piece);
-      at += piece.length;
-      room -= piece.length;
-      if (room > 0) continue;
-      yield group;
-      group = [];
-      room = sliceBytes;
+    if (groupBytes + part.length > JOINED_BYTES_MAX) flush();
+    if (part.length > JOINED_BYTES_MAX) joined.push(part);
+    else {
+      group.push(part);
+      groupBytes += part.length;
     }
   }
-  if (group.length > 0) yield group;
+  flush();
+  return joined;
 }
