@@ -4,7 +4,7 @@ import { decodeChecked, type CheckedRecord } from "./decode.ts";
 import { blobCorrupt, blobMissing } from "./failures.ts";
 import { RECORD_BYTES_MAX, type Layout } from "./layout.ts";
 
-const READ_BYTES = 2 ** 20;
+const READ_BYTES = 4 * 2 ** 20;
 /** Two changes of a file within this time may carry the same time stamp (kernel tick). */
 const TIMESTAMP_GRAIN_MS = 20;
 
@@ -167,21 +167,28 @@ function sameStatus(a: CheckedRecord | undefined, b: CheckedRecord): boolean {
   );
 }
 
-/** Adds the first `lengthBytes` of the file, or what there is of them, to the hash. */
+/**
+ * Adds the bytes of the file from `fromBytes` up to `lengthBytes`, or what there is of them, to the
+ * hash. One piece is read while the one before is hashed.
+ */
 export async function hashFile(
   file: OpenFile,
   lengthBytes: number,
   hash: Hash,
   fromBytes = 0,
 ): Promise<void> {
-  const buffer = new Uint8Array(Math.min(READ_BYTES, lengthBytes - fromBytes));
+  const bufferBytes = Math.min(READ_BYTES, Math.max(lengthBytes - fromBytes, 0));
+  let [buffer, spare] = [new Uint8Array(bufferBytes), new Uint8Array(bufferBytes)];
+  const read = (target: Uint8Array, position: number) =>
+    file.read(target.subarray(0, Math.min(target.length, lengthBytes - position)), position);
   let position = fromBytes;
-  while (position < lengthBytes) {
-    const length = Math.min(buffer.length, lengthBytes - position);
-    const done = await file.read(buffer.subarray(0, length), position);
-    if (done === 0) return;
-    hash.update(buffer.subarray(0, done));
+  let done = position < lengthBytes ? await read(buffer, position) : 0;
+  while (done > 0) {
     position += done;
+    const next = position < lengthBytes ? read(spare, position) : 0;
+    hash.update(buffer.subarray(0, done));
+    [buffer, spare] = [spare, buffer];
+    done = await next;
   }
 }
 

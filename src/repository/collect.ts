@@ -72,8 +72,7 @@ export class Collector {
       if ((await this.#protected()).has(digest)) return undefined;
       const sizeBytes = await this.#sizeOf(digest);
       await this.#blobs.delete(digest);
-      await this.#world.files.remove(this.#layout.part(digest));
-      await this.#world.files.remove(this.#layout.partState(digest));
+      for (const path of this.#besides(digest)) await this.#world.files.remove(path);
       return sizeBytes;
     } finally {
       await lock.release();
@@ -100,6 +99,8 @@ export class Collector {
       ...(await files.list(parts)).flatMap((name) => [
         digestOfName(name, ".part"),
         digestOfName(name, ".json"),
+        digestOfName(name, ".assembly"),
+        digestOfName(name, ".state"),
       ]),
       ...(await files.list(checked)).map((name) => digestOfName(name, ".json")),
     ];
@@ -113,7 +114,21 @@ export class Collector {
   async #sizeOf(digest: Digest): Promise<number> {
     const blob = await this.#world.files.status(this.#layout.blob(digest));
     const part = await this.#world.files.status(this.#layout.part(digest));
-    return (blob?.sizeBytes ?? 0) + (part?.sizeBytes ?? 0);
+    // An assembly has its full size from the start; what counts is what it occupies.
+    const assembly = await this.#world.files.status(this.#layout.assembly(digest));
+    const assemblyBytes = Math.min(assembly?.sizeBytes ?? 0, assembly?.allocatedBytes ?? 0);
+    return (blob?.sizeBytes ?? 0) + (part?.sizeBytes ?? 0) + assemblyBytes;
+  }
+
+  /** What may lie in the ingest directory for a digest; states go before what they describe. */
+  #besides(digest: Digest): string[] {
+    const layout = this.#layout;
+    return [
+      layout.partState(digest),
+      layout.part(digest),
+      layout.assemblyState(digest),
+      layout.assembly(digest),
+    ];
   }
 
   async #removeLeftovers(): Promise<void> {

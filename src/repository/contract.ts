@@ -82,6 +82,11 @@ export interface Assembly {
   write(bytes: Uint8Array, position: number): Promise<void>;
   /** Reads back what was written; never written bytes are zero. */
   read(target: Uint8Array, position: number): Promise<void>;
+  /**
+   * A hint that the bytes before `upTo` will not be written again: they are hashed while others
+   * still come. Writing them again only costs the time of hashing them anew.
+   */
+  settled(upTo: number): void;
   /** Makes everything written so far durable, then `state` (at most 4 MiB) that describes it. */
   checkpoint(state: Uint8Array): Promise<void>;
   /** Hashes the whole. @throws `repository.digest-mismatch` (corrupt): the bytes go */
@@ -144,11 +149,13 @@ export interface ComponentStore {
   blobsOf(manifest: BlobReference): Promise<BlobReference[]>;
   /**
    * Makes the component of a manifest exist; all blobs must be held. When a component with the
-   * same image is held under another manifest, that one stays and is returned.
+   * same image is held under another manifest, that one stays and is returned. Who has just
+   * assembled the image says what it is made of, so that it is not read again.
    *
-   * @throws `repository.manifest-invalid` (corrupt), `repository.blob-missing` (misuse)
+   * @throws `repository.manifest-invalid` (corrupt), `repository.blob-missing` (misuse),
+   *   `repository.recipe-invalid` (bug) when the recipe is of another image; the component exists
    */
-  admit(manifest: BlobReference): Promise<Component>;
+  admit(manifest: BlobReference, known?: { readonly recipe: HeldRecipe }): Promise<Component>;
 
   /** @throws `repository.blob-missing`, `repository.blob-corrupt` */
   openBlob(digest: Digest): Promise<BlobReader>;

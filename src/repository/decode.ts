@@ -118,7 +118,7 @@ function checked<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
   throw invalid(what, `${issue?.path.join(".") ?? ""}: ${issue?.message ?? ""}`, result.error);
 }
 
-function invalid(what: string, reason: string, cause: unknown): TesseraError {
+export function invalid(what: string, reason: string, cause?: unknown): TesseraError {
   const message = `${what} is invalid: ${reason}`;
   return new TesseraError("corrupt", "repository.json-invalid", message, { subject: what, cause });
 }
@@ -192,6 +192,8 @@ const partSchema = z.object({
   bootId: z.string(),
 });
 
+const assemblySchema = z.object({ sizeBytes: bytes, inode: z.int(), stateDigest: digest });
+
 export type Pin = z.infer<typeof pinSchema>;
 export type Lease = z.infer<typeof leaseSchema>;
 export type CheckedRecord = z.infer<typeof checkedSchema>;
@@ -203,3 +205,5 @@ export const decodeIdentity = (content: Uint8Array) => decode(identitySchema, co
 export const decodeLease = (content: Uint8Array) => decode(leaseSchema, content, "lease");
 export const decodeChecked = (content: Uint8Array) => decode(checkedSchema, content, "checked");
 export const decodePart = (content: Uint8Array) => decode(partSchema, content, "part state");
+export const decodeAssemblyHeader = (content: Uint8Array) =>
+  decode(assemblySchema, content, "assembly state");

@@ -57,3 +57,30 @@ export function noSpace(blob: BlobReference, detail: string, cause?: unknown): T
     cause,
   });
 }
+
+export function digestMismatch(blob: BlobReference, digest: Digest): TesseraError {
+  const message = `blob ${blob.digest} came out as ${digest}`;
+  return new TesseraError("corrupt", "repository.digest-mismatch", message, {
+    subject: blob.digest,
+    remedy: "fetch it again, from another cloud if it happens again",
+  });
+}
+
+export function assemblyState(blob: BlobReference, sizeBytes: number): TesseraError {
+  const message = `the state of an assembly has ${sizeBytes} bytes, more than 4 MiB`;
+  return new TesseraError("misuse", "repository.state-too-large", message, {
+    subject: blob.digest,
+  });
+}
+
+export function ingestClosed(blob: BlobReference, reason: string): TesseraError {
+  return new TesseraError("misuse", "repository.ingest-closed", `the ingest ${reason}`, {
+    subject: blob.digest,
+    remedy: "release it and open another",
+  });
+}
+
+export function contentUnknown(component: Digest, content: number): TesseraError {
+  const message = `component ${shortDigest(component)} has no such bytes of content ${content}`;
+  return new TesseraError("misuse", "repository.content-unknown", message, { subject: component });
+}

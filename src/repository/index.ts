@@ -1,3 +1,3 @@
 export type * from "./contract.ts";
-export { openRepository } from "./open.ts";
+export { openRepository, type RepositoryOptions } from "./open.ts";
 export { summaryOf } from "./summary.ts";

@@ -34,9 +34,16 @@ export interface Layout {
   readonly parts: string;
   readonly checked: string;
   readonly pins: string;
+  readonly packs: string;
+  /** SQLite databases of what the components' images are made of. */
+  readonly fileIndex: string;
   blob(digest: Digest): string;
   part(digest: Digest): string;
   partState(digest: Digest): string;
+  /** The bytes of an image that is written in any order. */
+  assembly(digest: Digest): string;
+  assemblyState(digest: Digest): string;
+  pack(key: Digest): string;
   checkedRecord(digest: Digest): string;
 }
 
@@ -45,6 +52,7 @@ export function layoutOf(directory: string): Layout {
   const blobs = join(directory, "blobs", "sha256");
   const parts = join(state, "ingest");
   const checked = join(state, "checked");
+  const packs = join(state, "packs");
   return {
     directory,
     marker: join(directory, "oci-layout"),
@@ -56,17 +64,22 @@ export function layoutOf(directory: string): Layout {
     parts,
     checked,
     pins: join(state, "pins"),
+    packs,
+    fileIndex: join(state, "files"),
     blob: (digest) => join(blobs, hexOf(digest)),
     part: (digest) => join(parts, `${hexOf(digest)}.part`),
     partState: (digest) => join(parts, `${hexOf(digest)}.json`),
+    assembly: (digest) => join(parts, `${hexOf(digest)}.assembly`),
+    assemblyState: (digest) => join(parts, `${hexOf(digest)}.state`),
+    pack: (key) => join(packs, `${hexOf(key)}.pack`),
     checkedRecord: (digest) => join(checked, `${hexOf(digest)}.json`),
   };
 }
 
 /** Every directory of a layout. */
 export function directoriesOf(layout: Layout): string[] {
-  const { blobs, holders, locks, leases, parts, checked, pins } = layout;
-  return [blobs, holders, locks, leases, parts, checked, pins];
+  const { blobs, holders, locks, leases, parts, checked, pins, packs, fileIndex } = layout;
+  return [blobs, holders, locks, leases, parts, checked, pins, packs, fileIndex];
 }
 
 /** The digest that a file is named after, with or without the extension; undefined for others. */

@@ -4,9 +4,11 @@ import { Catalogue } from "./catalogue.ts";
 import { Collector } from "./collect.ts";
 import type { ComponentStore } from "./contract.ts";
 import { decodeMarker } from "./decode.ts";
+import { FileIndex } from "./file-index.ts";
 import { directoriesOf, INDEX_TYPE, layoutOf, type Layout } from "./layout.ts";
 import { Leases } from "./leases.ts";
 import { Locks } from "./locks.ts";
+import { PackFiles } from "./packs.ts";
 import type { Parts } from "./parts.ts";
 import { Pins } from "./pins.ts";
 import { LayoutStore } from "./store.ts";
@@ -14,15 +16,27 @@ import { LayoutStore } from "./store.ts";
 const MARKER = canonicalJson({ imageLayoutVersion: "1.0.0" });
 const EMPTY_INDEX = canonicalJson({ schemaVersion: 2, mediaType: INDEX_TYPE, manifests: [] });
 
+/** Bound of the packs that are kept when the caller names none. */
+const PACK_BYTES_MAX = 2 ** 30;
+
+export interface RepositoryOptions {
+  /** Most bytes that cached packs occupy; default 1 GiB, 0 keeps none. */
+  readonly packBytesMax?: number;
+}
+
 /**
  * Opens the repository in `directory`, and makes it when there is none. Any number of processes of
  * one host may have it open. What processes that died left behind is tidied up.
  *
  * @throws `repository.layout-invalid` (corrupt) when the directory holds something else
  */
-export async function openRepository(world: World, directory: string): Promise<ComponentStore> {
+export async function openRepository(
+  world: World,
+  directory: string,
+  options: RepositoryOptions = {},
+): Promise<ComponentStore> {
   const layout = layoutOf(directory);
-  const parts = assemble(world, layout, ownIdentity(world));
+  const parts = assemble(world, layout, ownIdentity(world), options);
   for (const path of directoriesOf(layout)) await world.files.makeDirectory(path);
   await parts.catalogue.exclusively(() => ensureLayout(world, layout));
   await parts.leases.tidy();
@@ -30,7 +44,12 @@ export async function openRepository(world: World, directory: string): Promise<C
   return new LayoutStore(parts);
 }
 
-function assemble(world: World, layout: Layout, identity: ProcessIdentity): Parts {
+function assemble(
+  world: World,
+  layout: Layout,
+  identity: ProcessIdentity,
+  { packBytesMax = PACK_BYTES_MAX }: RepositoryOptions,
+): Parts {
   const token = world.random.uuid();
   const blobs = new Blobs(world, layout);
   const locks = new Locks(world, layout, identity, token);
@@ -38,8 +57,11 @@ function assemble(world: World, layout: Layout, identity: ProcessIdentity): Part
   const pins = new Pins(world, layout);
   const catalogue = new Catalogue(world, layout, blobs, locks);
   const collector = new Collector(world, layout, { blobs, locks, leases, pins, catalogue });
+  const fileIndex = new FileIndex({ world, layout, blobs, locks, catalogue });
+  const packs = new PackFiles(world, layout, packBytesMax);
   const { bootId } = identity;
-  return { world, layout, blobs, locks, leases, pins, catalogue, collector, bootId };
+  const rooms = { blobs, locks, leases, pins, catalogue, collector, fileIndex, packs };
+  return { world, layout, bootId, ...rooms };
 }
 
 function ownIdentity(world: World): ProcessIdentity {

@@ -2,6 +2,8 @@ import type { World } from "#core";
 import type { Blobs } from "./blobs.ts";
 import type { Catalogue } from "./catalogue.ts";
 import type { Collector } from "./collect.ts";
+import type { PackCache } from "./contract.ts";
+import type { FileIndex } from "./file-index.ts";
 import type { Layout } from "./layout.ts";
 import type { Leases } from "./leases.ts";
 import type { Locks } from "./locks.ts";
@@ -17,6 +19,8 @@ export interface Parts {
   readonly pins: Pins;
   readonly catalogue: Catalogue;
   readonly collector: Collector;
+  readonly fileIndex: FileIndex;
+  readonly packs: PackCache;
   /** Of the boot that this process lives in. */
   readonly bootId: string;
 }

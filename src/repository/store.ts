@@ -9,15 +9,19 @@ import {
   type ComponentDescription,
   type Digest,
   type Fragment,
-  type OpenFile,
 } from "#core";
 import type { ContentSource } from "#image";
 import { finish } from "./blobs.ts";
 import type {
+  Assembly,
   BlobReader,
   CollectReport,
   ComponentStore,
+  ContentsReader,
+  HeldContent,
+  HeldRecipe,
   Ingest,
+  PackCache,
   VerifyReport,
 } from "./contract.ts";
 import { checkDescription, checkFragments, type IndexEntry } from "./decode.ts";
@@ -29,10 +33,13 @@ import {
   manifestInvalid,
   sizeMismatch,
 } from "./failures.ts";
+import { openAssembly } from "./assembly.ts";
 import { openPart } from "./ingest.ts";
 import { ID_ANNOTATION, MANIFEST_TYPE, REFERENCE_ANNOTATION } from "./layout.ts";
+import type { Lock } from "./locks.ts";
 import { packageComponent, referenceName } from "./packaging.ts";
 import type { Parts } from "./parts.ts";
+import { ImageContents, sourceOfBlob } from "./reader.ts";
 import { selectComponent } from "./resolve.ts";
 import { entriesOf, Verification } from "./verify.ts";
 
@@ -42,10 +49,12 @@ const CLAIM_WAIT_MS = 60_000;
 
 /** A component store on an OCI image layout; `doc/repository.md` specifies the directory. */
 export class LayoutStore implements ComponentStore {
+  readonly packs: PackCache;
   readonly #parts: Parts;
 
   constructor(parts: Parts) {
     this.#parts = parts;
+    this.packs = parts.packs;
   }
 
   list(): Promise<Component[]> {
@@ -73,30 +82,21 @@ export class LayoutStore implements ComponentStore {
     for (const blob of [packed.config, packed.fragments, packed.manifest]) {
       await this.#put(blob, sourceOf(blob.content));
     }
-    return this.#admit(packed.manifest, "replace");
+    const component = await this.#admit(packed.manifest, "replace");
+    await this.#parts.fileIndex.prepare(component);
+    return component;
   }
 
   async hasBlob(digest: Digest): Promise<boolean> {
     return (await this.#parts.blobs.sizeOf(digest)) !== undefined;
   }
 
-  async ingest(blob: BlobReference, signal?: AbortSignal): Promise<Ingest | undefined> {
-    requireReference(blob);
-    const { locks, blobs, leases } = this.#parts;
-    const lock = await locks.acquire(hexOf(blob.digest), { signal });
-    try {
-      const heldBytes = await blobs.sizeOf(blob.digest);
-      if (heldBytes !== undefined && heldBytes !== blob.sizeBytes) {
-        throw sizeMismatch(blob, heldBytes);
-      }
-      await leases.take(blob.digest);
-      if (heldBytes === undefined) return await openPart(this.#parts, blob, lock);
-      await lock.release();
-      return undefined;
-    } catch (error) {
-      await lock.release();
-      throw error;
-    }
+  ingest(blob: BlobReference, signal?: AbortSignal): Promise<Ingest | undefined> {
+    return this.#open(blob, signal, (lock) => openPart(this.#parts, blob, lock));
+  }
+
+  assemble(blob: BlobReference, signal?: AbortSignal): Promise<Assembly | undefined> {
+    return this.#open(blob, signal, (lock) => openAssembly(this.#parts, blob, lock));
   }
 
   async blobsOf(manifest: BlobReference): Promise<BlobReference[]> {
@@ -104,13 +104,32 @@ export class LayoutStore implements ComponentStore {
     return [config, image, fragments];
   }
 
-  admit(manifest: BlobReference): Promise<Component> {
-    return this.#admit(manifest, "keep");
+  async admit(
+    manifest: BlobReference,
+    known?: { readonly recipe: HeldRecipe },
+  ): Promise<Component> {
+    const component = await this.#admit(manifest, "keep");
+    if (known !== undefined) await this.#parts.fileIndex.note(component, known.recipe);
+    return component;
   }
 
-  async openBlob(digest: Digest): Promise<BlobReader> {
-    const { file, sizeBytes } = await this.#parts.blobs.open(digest);
-    return readerOf(digest, file, sizeBytes);
+  openBlob(digest: Digest): Promise<BlobReader> {
+    return sourceOfBlob(this.#parts.blobs, digest);
+  }
+
+  async recipe(id: Digest): Promise<HeldRecipe> {
+    return this.#parts.fileIndex.recipe(await this.#require(id));
+  }
+
+  locate(
+    contents: readonly { readonly head: string; readonly sizeBytes: number }[],
+  ): Promise<(HeldContent | undefined)[]> {
+    return this.#parts.fileIndex.locate(contents);
+  }
+
+  async openContents(id: Digest): Promise<ContentsReader> {
+    const held = await this.recipe(id);
+    return new ImageContents(held, await sourceOfBlob(this.#parts.blobs, id));
   }
 
   async imagePath(id: Digest): Promise<string> {
@@ -138,8 +157,9 @@ export class LayoutStore implements ComponentStore {
   }
 
   async remove(id: Digest): Promise<void> {
-    const { catalogue, collector } = this.#parts;
+    const { catalogue, collector, fileIndex } = this.#parts;
     const blobs = await catalogue.exclusively(() => this.#removeEntries(id));
+    await fileIndex.remove(id);
     for (const digest of blobs) await collector.sweep(digest);
   }
 
@@ -151,6 +171,30 @@ export class LayoutStore implements ComponentStore {
     const { world, layout, blobs, catalogue } = this.#parts;
     const verification = new Verification(world, layout, blobs, catalogue);
     return id === undefined ? verification.all() : verification.one(id);
+  }
+
+  /** Under the lock of the blob; undefined when it is held. */
+  async #open<T>(
+    blob: BlobReference,
+    signal: AbortSignal | undefined,
+    open: (lock: Lock) => Promise<T>,
+  ): Promise<T | undefined> {
+    requireReference(blob);
+    const { locks, blobs, leases } = this.#parts;
+    const lock = await locks.acquire(hexOf(blob.digest), { signal });
+    try {
+      const heldBytes = await blobs.sizeOf(blob.digest);
+      if (heldBytes !== undefined && heldBytes !== blob.sizeBytes) {
+        throw sizeMismatch(blob, heldBytes);
+      }
+      await leases.take(blob.digest);
+      if (heldBytes === undefined) return await open(lock);
+      await lock.release();
+      return undefined;
+    } catch (error) {
+      await lock.release();
+      throw error;
+    }
   }
 
   async #require(id: Digest): Promise<Component> {
@@ -311,15 +355,4 @@ async function digestOfSource(source: ContentSource): Promise<Digest> {
     hash.update(target);
   }
   return finish(hash);
-}
-
-function readerOf(digest: Digest, file: OpenFile, sizeBytes: number): BlobReader {
-  return {
-    sizeBytes,
-    async read(target, position) {
-      const length = await file.read(target, position);
-      if (length < target.length) throw blobCorrupt(digest, `it ends at ${position + length}`);
-    },
-    close: () => file.close(),
-  };
 }
