@@ -79,6 +79,11 @@ export class Connection {
     return this.#delivery.roundTrip_ms;
   }
 
+  /** The clock that the connection goes by. */
+  get now_ms(): number {
+    return this.#clock.monotonic();
+  }
+
   /** From now on every PONG is told to `observer`. */
   observe(observer: (delivered: Delivered) => void): void {
     this.#onDelivered = observer;

@@ -138,7 +138,7 @@ export async function receiveBlob(
     const stop = (): void => stream.fail(violation("stopped"));
     for await (const piece of pipelined(stream.frames(), PIPELINE_DEPTH, decodePiece, stop)) {
       if (piece.frame.type !== TYPE.END) await target.take(piece);
-      stream.release(piece.frame);
+      stream.recycle(piece.frame);
       target.wireBytes = wireBytes + stream.wireBytes;
       onPiece();
     }

@@ -85,7 +85,7 @@ export async function receiveUserData(
       target.wireBytes = wireBytes + stream.wireBytes;
       if (frame.type === TYPE.END) return { ...opened, ...decodeJson(frame, UserDataEndSchema) };
       if (blocks !== undefined) await target.write(blocks.head, blocks.bytes);
-      stream.release(frame);
+      stream.recycle(frame);
       onPiece(opened);
     }
     throw violation("the stream ended without END");

@@ -4,8 +4,15 @@ import { peerError, violation } from "./errors.ts";
 import type { Frame } from "./frame.ts";
 import { decodeError, encodeCredit, encodeError, encodeJson, type Open } from "./messages.ts";
 import { FRAME_COST_BYTES, HEADER_BYTES, TYPE, WINDOW_BYTES, type FrameType } from "./protocol.ts";
+import { CreditWindow, WindowBudget } from "./window.ts";
 
-const DATA_TYPES: readonly FrameType[] = [TYPE.BYTES, TYPE.ZEROES, TYPE.BLOCKS];
+const DATA_TYPES: readonly FrameType[] = [
+  TYPE.BYTES,
+  TYPE.ZEROES,
+  TYPE.BLOCKS,
+  TYPE.PACK,
+  TYPE.CHANGES,
+];
 
 /** What a frame costs of a stream's credit; control frames cost nothing. */
 function costOf(frame: Frame): number {
@@ -19,16 +26,16 @@ export class IncomingStream {
   readonly id: number;
   readonly #connection: Connection;
   readonly #frames: Frame[] = [];
-  #creditBytes = WINDOW_BYTES;
-  #owedBytes = 0;
+  readonly #window: CreditWindow;
   #opened = false;
   #failure: { readonly reason: unknown } | undefined;
   #wake = (): void => undefined;
   /** Bytes of this stream's frames so far, headers included. */
   wireBytes = 0;
 
-  constructor(connection: Connection, id: number) {
+  constructor(connection: Connection, id: number, budget: WindowBudget) {
     this.#connection = connection;
+    this.#window = new CreditWindow(budget);
     this.id = id;
     connection.signal.addEventListener("abort", () => this.#wake(), { once: true });
   }
@@ -42,8 +49,7 @@ export class IncomingStream {
       throw violation("OPENED must come first and once");
     }
     this.#opened = true;
-    this.#creditBytes -= costOf(frame);
-    if (this.#creditBytes < 0) throw violation("more data than the credit covers");
+    if (!this.#window.spend(costOf(frame))) throw violation("more data than the credit covers");
     this.wireBytes += frame.length + HEADER_BYTES;
     if (frame.type === TYPE.ERROR) this.#failure = { reason: decodeError(frame) };
     else this.#frames.push(frame);
@@ -76,11 +82,21 @@ export class IncomingStream {
 
   /** The frame has been dealt with: its cost is granted anew, in larger amounts. */
   release(frame: Frame): void {
-    this.#owedBytes += costOf(frame);
-    if (this.#owedBytes < WINDOW_BYTES / 8) return;
-    this.#creditBytes += this.#owedBytes;
-    this.#connection.send(TYPE.CREDIT, this.id, encodeCredit(this.#owedBytes));
-    this.#owedBytes = 0;
+    const { now_ms, roundTrip_ms } = this.#connection;
+    const grantedBytes = this.#window.release(costOf(frame), now_ms, roundTrip_ms);
+    if (grantedBytes === 0) return;
+    this.#connection.send(TYPE.CREDIT, this.id, encodeCredit(grantedBytes));
+  }
+
+  /** As `release`, and nothing reads the frame's payload any more: its memory is used again. */
+  recycle(frame: Frame): void {
+    this.release(frame);
+    this.#connection.recycle(frame.payload);
+  }
+
+  /** No more frames are taken. */
+  close(): void {
+    this.#window.close();
   }
 
   /** Wakes a waiting `next`, which then throws `reason`. */
@@ -97,14 +113,23 @@ export class Receiver {
   readonly #streams = new Map<number, IncomingStream>();
   #lastStream = 0;
 
-  constructor(connection: Connection) {
+  readonly #budget: WindowBudget;
+
+  /** @param budget what the windows of the session's streams share */
+  constructor(connection: Connection, budget = new WindowBudget()) {
     this.connection = connection;
+    this.#budget = budget;
     connection.serve((frame) => this.#handle(frame));
+  }
+
+  /** Streams that are open at the moment. */
+  get streams(): number {
+    return this.#streams.size;
   }
 
   open(request: Without<Open, "credit">): IncomingStream {
     this.#lastStream += 1;
-    const stream = new IncomingStream(this.connection, this.#lastStream);
+    const stream = new IncomingStream(this.connection, this.#lastStream, this.#budget);
     this.#streams.set(stream.id, stream);
     const content = { ...request, credit: WINDOW_BYTES };
     this.connection.send(TYPE.OPEN, stream.id, encodeJson(content));
@@ -113,6 +138,7 @@ export class Receiver {
 
   /** Ends a stream; the sender is told when it has not sent everything. */
   done(stream: IncomingStream, reason?: unknown): void {
+    stream.close();
     if (!this.#streams.delete(stream.id) || reason === undefined) return;
     const given = peerError("cancelled", "the receiver gave the stream up");
     const own = reason instanceof TesseraError && reason.code.startsWith("transfer.");
@@ -126,6 +152,8 @@ export class Receiver {
     if (frame.stream > this.#lastStream) throw violation("a stream that was never opened");
     const stream = this.#streams.get(frame.stream);
     stream?.push(frame);
-    if (frame.type === TYPE.ERROR || frame.type === TYPE.END) this.#streams.delete(frame.stream);
+    if (frame.type !== TYPE.ERROR && frame.type !== TYPE.END) return;
+    stream?.close();
+    this.#streams.delete(frame.stream);
   }
 }

@@ -160,7 +160,8 @@ export class SocketWriter {
   async #limited(limiter: RateLimiter): Promise<void> {
     const next = this.#turns.next();
     if (next === undefined) return;
-    const bytesMax = Math.max(FRAGMENT_BYTES_MIN + HEADER_BYTES, limiter.sliceBytes);
+    const sliceBytes = Math.max(FRAGMENT_BYTES_MIN + HEADER_BYTES, limiter.sliceBytes);
+    const bytesMax = Math.min(sliceBytes, this.#delivery.fragmentBytesMax);
     const plannedBytes = Math.min(bytesMax, next.length - next.sentBytes + HEADER_BYTES);
     await limiter.take(plannedBytes, this.#signal);
     this.#signal.throwIfAborted();
