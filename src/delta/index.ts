@@ -18,3 +18,18 @@ export {
   solidMemoryBytes,
   solidParameters,
 } from "./zstd-parameters.ts";
+export {
+  estimateBytes,
+  type PackSample,
+  type PackToSend,
+  type WireEstimate,
+  wireBytesOf,
+} from "./estimate.ts";
+export { fetchSeconds, rankHolders, togetherSeconds, worthwhileHolders } from "./holders.ts";
+export {
+  createShares,
+  JOB_BYTES_MAX,
+  type ShareJob,
+  type Shares,
+  type ShareSource,
+} from "./shares.ts";

@@ -21,7 +21,7 @@ export interface Sketcher {
  * however they are cut into updates.
  */
 export function sketcher(): Sketcher {
-  const least = new Uint32Array(SKETCH_FEATURES).fill(0xffff_ffff);
+  const least = new Int32Array(SKETCH_FEATURES).fill(0x7fff_ffff);
   let sizeBytes = 0;
   let hash = RESTART;
   let skip = 0;
@@ -45,7 +45,7 @@ export function sketcher(): Sketcher {
     },
     digest() {
       const enough = sizeBytes >= SKETCH_BYTES_MIN && windows > 0;
-      return enough ? least.slice() : new Uint32Array(0);
+      return enough ? Uint32Array.from(least) : new Uint32Array(0);
     },
   };
 }
@@ -63,15 +63,13 @@ function mix(value: number): number {
   let mixed = value;
   mixed = Math.imul(mixed ^ (mixed >>> 16), 0x85eb_ca6b);
   mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2_ae35);
-  return (mixed ^ (mixed >>> 16)) >>> 0;
+  return mixed ^ (mixed >>> 16);
 }
 
-/** One number per byte value; the zero byte's keeps runs of zeroes from being sampled. */
-const GEAR = Int32Array.from({ length: 256 }, (_, byte) => mix(byte * 0x9e37_79b9 + 1) | 0);
-const SALTS = Int32Array.from(
-  { length: SKETCH_FEATURES },
-  (_, index) => mix(0x51ed_270b + index) | 0,
-);
+/** One number per byte value, so chosen that runs of one byte (zeroes among them) have no windows. */
+const GEAR = Int32Array.from({ length: 256 }, (_, byte) => mix(byte * 0x9e37_79b9 + 512));
+const FACTORS = Int32Array.from({ length: SKETCH_FEATURES }, (_, index) => mix(2 * index + 3) | 1);
+const TERMS = Int32Array.from({ length: SKETCH_FEATURES }, (_, index) => mix(index + 0x100));
 /** A hash that is not sampled until real bytes have been shifted in. */
 const RESTART = -1;
 
@@ -94,9 +92,12 @@ function scan(bytes: Uint8Array, from: number, start: number): number {
   return at;
 }
 
-function take(least: Uint32Array, hash: number): void {
+/** Multiplication by an odd number and an addition permute the 32-bit numbers. */
+function take(least: Int32Array, hash: number): void {
+  const window = mix(hash);
   for (let index = 0; index < SKETCH_FEATURES; index += 1) {
-    const value = mix(hash ^ (SALTS[index] as number));
+    const factor = FACTORS[index] as number;
+    const value = (Math.imul(window, factor) + (TERMS[index] as number)) | 0;
     if (value < (least[index] as number)) least[index] = value;
   }
 }
