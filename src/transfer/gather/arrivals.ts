@@ -1,13 +1,13 @@
 /** Contents on their way from a source into the image. */
-import { createHash, hash, type Hash } from "node:crypto";
-import { TesseraError, type Digest } from "#core";
+import type { Digest, TesseraError } from "#core";
 import type { ContentExtent, Recipe } from "#image";
 import type { ContentPiece } from "../contract.ts";
 import { peerError } from "../errors.ts";
 import type { ImageWriter } from "./image-writer.ts";
+import { Measure, measured, type Measured } from "./measure.ts";
 
-/** Contents that are hashed while they come; the others are read back when they are whole. */
-const HASHES_MAX = 16;
+/** Contents that are measured while they come; the others are read back when they are whole. */
+const MEASURES_MAX = 16;
 const READ_BYTES = 2 ** 20;
 
 /** An image that is being put together: what all who write into it share. */
@@ -17,8 +17,8 @@ export interface Building {
   readonly writer: ImageWriter;
   /** One element per content, 1 where it is whole. */
   readonly whole: Uint8Array;
-  /** sha256 of each whole content. */
-  readonly digests: (Uint8Array | undefined)[];
+  /** Of each whole content. */
+  readonly measured: (Measured | undefined)[];
 }
 
 export function sourceLied(component: Digest, message: string, cause?: unknown): TesseraError {
@@ -53,26 +53,29 @@ export async function putPiece(
   }
 }
 
-/** Reads a content back from its first place, piece by piece, and hashes it. */
-export async function hashWritten({ recipe, writer }: Building, content: number): Promise<Buffer> {
-  const digest = createHash("sha256");
+/** Reads a content back from its first place and measures it. */
+export async function measureWritten(
+  { recipe, writer }: Building,
+  content: number,
+): Promise<Measured> {
+  const measure = new Measure();
   const [place = []] = recipe.places(content);
   for (const { length, position } of place) {
     for (let done = 0; done < length; done += READ_BYTES) {
       const target = new Uint8Array(Math.min(READ_BYTES, length - done));
       await writer.read(target, position + done);
-      digest.update(target);
+      measure.update(target);
     }
   }
-  return digest.digest();
+  return measure.end();
 }
 
 interface Partial {
   readonly places: readonly (readonly ContentExtent[])[];
   /** What has come, ascending, not touching each other. */
   ranges: { from: number; to: number }[];
-  hash: Hash | undefined;
-  hashedBytes: number;
+  /** Of the bytes from the beginning on; absent where too many are measured already. */
+  readonly measure: Measure | undefined;
 }
 
 /** One source's contents; what another has begun is begun anew, so that each content has one. */
@@ -99,23 +102,21 @@ export class Intake {
     }
     if (whole[content] === 1 || bytes.length === 0) return;
     if (bytes.length < sizeBytes) return await this.#takePart(content, offset, bytes);
-    const digest = hash("sha256", bytes, "buffer");
-    this.#require(content, digest);
+    const facts = measured(bytes);
+    this.#require(content, facts);
     await putPiece(writer, recipe.places(content), 0, bytes);
-    this.#finish(content, digest);
+    this.#finish(content, facts);
   }
 
   async #takePart(content: number, offset: number, bytes: Uint8Array): Promise<void> {
     const { recipe, writer } = this.#building;
     const partial = this.#partialOf(content);
-    const fresh = bytes.subarray(Math.max(0, Math.min(bytes.length, partial.hashedBytes - offset)));
-    const at = offset + bytes.length - fresh.length;
+    // What came before is repeated after a cut; it is taken once, so that it cannot change.
+    const known = Math.max(0, Math.min(bytes.length, (partial.measure?.takenBytes ?? 0) - offset));
+    const [fresh, at] = [bytes.subarray(known), offset + known];
     if (fresh.length === 0) return;
     await putPiece(writer, partial.places, at, fresh);
-    if (partial.hash !== undefined && at === partial.hashedBytes) {
-      partial.hash.update(fresh);
-      partial.hashedBytes += fresh.length;
-    }
+    if (at === partial.measure?.takenBytes) partial.measure.update(fresh);
     partial.ranges = withRange(partial.ranges, at, at + fresh.length);
     const [first] = partial.ranges;
     const sizeBytes = recipe.contents[content]?.sizeBytes;
@@ -125,34 +126,32 @@ export class Intake {
   #partialOf(content: number): Partial {
     const known = this.#partial.get(content);
     if (known !== undefined) return known;
-    const hashes = this.#partial.size < HASHES_MAX ? createHash("sha256") : undefined;
+    const measure = this.#partial.size < MEASURES_MAX ? new Measure() : undefined;
     const places = this.#building.recipe.places(content);
-    const partial: Partial = { places, ranges: [], hash: hashes, hashedBytes: 0 };
+    const partial: Partial = { places, ranges: [], measure };
     this.#partial.set(content, partial);
     return partial;
   }
 
-  async #close(content: number, partial: Partial, sizeBytes: number): Promise<void> {
+  async #close(content: number, { measure }: Partial, sizeBytes: number): Promise<void> {
     this.#partial.delete(content);
-    const digest =
-      partial.hash !== undefined && partial.hashedBytes === sizeBytes
-        ? partial.hash.digest()
-        : await hashWritten(this.#building, content);
-    this.#require(content, digest);
-    this.#finish(content, digest);
+    const facts =
+      measure?.takenBytes === sizeBytes
+        ? measure.end()
+        : await measureWritten(this.#building, content);
+    this.#require(content, facts);
+    this.#finish(content, facts);
   }
 
-  #require(content: number, digest: Uint8Array): void {
+  #require(content: number, { digest }: Measured): void {
     const { component, recipe } = this.#building;
     if (recipe.contents[content]?.head === headOf(digest)) return;
     throw sourceLied(component, `content ${content} has another digest than the recipe says`);
   }
 
-  #finish(content: number, digest: Uint8Array): void {
-    const { whole, digests } = this.#building;
-    if (whole[content] === 1) return;
-    whole[content] = 1;
-    digests[content] = digest;
+  #finish(content: number, facts: Measured): void {
+    this.#building.whole[content] = 1;
+    this.#building.measured[content] = facts;
   }
 }
 

@@ -1,6 +1,6 @@
 /** A component's manifest, description and fragments: everything but its image. */
 import { TesseraError, type ComponentReference, type BlobReference } from "#core";
-import type { ComponentStore } from "#repository";
+import type { ComponentStore, HeldRecipe } from "#repository";
 import type { GatherOptions } from "./contract.ts";
 import { settleAll } from "./gate.ts";
 import type { Sources } from "./sources.ts";
@@ -47,8 +47,13 @@ export async function fetchBlob(errand: Errand, blob: BlobReference): Promise<vo
 }
 
 /** Makes the component exist. @throws `migration.component-mismatch` */
-export async function admit(store: ComponentStore, reference: ComponentReference): Promise<void> {
-  const { id } = await store.admit(reference.manifest);
+export async function admit(
+  store: ComponentStore,
+  reference: ComponentReference,
+  recipe: HeldRecipe | undefined,
+): Promise<void> {
+  const known = recipe === undefined ? undefined : { recipe };
+  const { id } = await store.admit(reference.manifest, known);
   if (id === reference.id) return;
   await store.remove(id);
   throw otherComponent(reference);

@@ -74,8 +74,10 @@ async function opened(store: ComponentStore, component: Digest): Promise<BlobRea
 function markCopied(held: HeldRecipe, building: Building, batch: readonly CopyPair[]): number {
   let bytes = 0;
   for (const { from, to } of batch) {
+    const [digest, sketch] = [held.digests[from], held.sketches[from]];
+    if (digest === undefined || sketch === undefined) continue;
     building.whole[to] = 1;
-    building.digests[to] = held.digests[from];
+    building.measured[to] = { digest, sketch };
     bytes += building.recipe.contents[to]?.sizeBytes ?? 0;
   }
   return bytes;

@@ -1,5 +1,6 @@
 /** Fetching contents from several sources side by side. */
 import type { Digest, World } from "#core";
+import type { ContentPiece } from "../contract.ts";
 import { peerError } from "../errors.ts";
 import { Intake, type Building } from "./arrivals.ts";
 import type { Checkpoints } from "./checkpoints.ts";
@@ -26,8 +27,9 @@ export interface CrewJob {
    * The bases that a source accepts for this recipe; undefined when it has another recipe.
    * @throws as a request
    */
-  agree(source: GatherSource): Promise<readonly Digest[] | undefined>;
-  disagrees(source: GatherSource): boolean;
+  readonly agree: (source: GatherSource) => Promise<readonly Digest[] | undefined>;
+  /** True when it is known to have another recipe. */
+  readonly disagrees: (source: GatherSource) => boolean;
 }
 
 interface Share {
@@ -146,20 +148,14 @@ export class Crew {
   }
 
   async #request(share: Share, bases: readonly Digest[]): Promise<void> {
-    const { building, sources, question, tally, checkpoints } = this.#job;
+    const { building, sources, question, tally } = this.#job;
     const { component, recipe, whole } = building;
     const { source, contents, stop } = share;
-    const intake = new Intake(building, new Set(contents));
     const wanted = { component, recipe, bases, wanted: contents };
+    const take = this.#taker(share);
     const signals = [question.signal, this.#halt.signal, stop.signal];
     const asked = { ...question, signal: AbortSignal.any(signals) };
     await sources.ask(source, asked, async ({ receiver, signal }) => {
-      const take = async (piece: Parameters<Intake["take"]>[0]): Promise<void> => {
-        await intake.take(piece);
-        share.cameBytes += piece.bytes.length;
-        tally.came(source, piece.bytes.length);
-        await checkpoints.count(piece.bytes.length);
-      };
       try {
         await receiver.fetchContents(wanted, take, signal);
       } finally {
@@ -170,6 +166,18 @@ export class Crew {
     throw peerError("incomplete", `${source.holder.cloud} left out contents that were asked for`, {
       subject: component,
     });
+  }
+
+  #taker(share: Share): (piece: ContentPiece) => Promise<void> {
+    const { building, tally, checkpoints } = this.#job;
+    const intake = new Intake(building, new Set(share.contents));
+    return async (piece) => {
+      await intake.take(piece);
+      const { length } = piece.bytes;
+      share.cameBytes += length;
+      tally.came(share.source, length);
+      await checkpoints.count(length);
+    };
   }
 
   #measure({ source, begin_ms, cameBytes }: Share): void {

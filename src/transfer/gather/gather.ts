@@ -67,15 +67,16 @@ async function gatherOne(job: OneJob): Promise<ComponentReport> {
   const tally = new Tally(world, sources, reference, options.onProgress);
   const errand = { options, sources, reference, signal, tally };
   const image = new ImageFetch({ ...errand, world, question, gate: images });
-  const parts = [fetchSmallBlobs(errand), image.run()];
-  const guarded = parts.map((part) =>
+  const guard = <T>(part: Promise<T>): Promise<T> =>
     part.catch((error: unknown) => {
       halt.abort(error);
       throw error;
-    }),
-  );
-  await settleAll(guarded);
-  await admit(options.store, reference);
+    });
+  const [recipe] = await settleAll([
+    guard(image.run()),
+    guard(fetchSmallBlobs(errand).then(() => undefined)),
+  ]);
+  await admit(options.store, reference, recipe);
   const report = tally.report();
   await options.onComponent?.(report);
   return report;

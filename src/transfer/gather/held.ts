@@ -20,7 +20,7 @@ interface Wanted {
   /** Components that turned out to be unsound. */
   readonly avoid: ReadonlySet<Digest>;
   /** Keeps components from being collected. */
-  pin(ids: readonly Digest[]): Promise<void>;
+  readonly pin: (ids: readonly Digest[]) => Promise<void>;
 }
 
 /**

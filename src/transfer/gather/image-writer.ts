@@ -75,7 +75,8 @@ export class ImageWriter {
 
   /** Returns when everything that was put before the call has been written to the assembly. */
   async flush(): Promise<void> {
-    for (const chunk of [...this.#chunks.values()]) {
+    const chunks = [...this.#chunks.values()];
+    for (const chunk of chunks) {
       await chunk.loading;
       await chunk.writing;
       if (isDirty(chunk) && chunk.writing === undefined) void this.#write(chunk);

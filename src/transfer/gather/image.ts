@@ -10,10 +10,10 @@ import {
 } from "#core";
 import { nearestBases } from "#delta";
 import { encodeRecipe } from "#image";
-import type { Assembly, ComponentStore } from "#repository";
+import type { Assembly, ComponentStore, HeldRecipe } from "#repository";
 import type { FetchedRecipe } from "../contract.ts";
 import { BASES_MAX } from "../protocol.ts";
-import { headOf, hashWritten, sourceLied, type Building } from "./arrivals.ts";
+import { headOf, measureWritten, sourceLied, type Building } from "./arrivals.ts";
 import { fetchBlob } from "./blobs.ts";
 import { Checkpoints } from "./checkpoints.ts";
 import type { GatherOptions, GatherSource } from "./contract.ts";
@@ -22,6 +22,7 @@ import { Crew } from "./crew.ts";
 import type { Gate } from "./gate.ts";
 import { planCopies, type CopyPlan } from "./held.ts";
 import { ImageWriter } from "./image-writer.ts";
+import type { Measured } from "./measure.ts";
 import { isSourceFault, type Question, type Sources } from "./sources.ts";
 import { decodeState } from "./state.ts";
 import type { Tally } from "./tally.ts";
@@ -55,13 +56,19 @@ export class ImageFetch {
   readonly #given = new Map<GatherSource, Given>();
   /** Held components that turned out to be unsound. */
   readonly #avoid = new Set<Digest>();
+  #held: HeldRecipe | undefined;
 
   constructor(job: ImageJob) {
     this.#job = job;
   }
 
-  /** Returns when the image is held. */
-  async run(): Promise<void> {
+  /** Returns when the image is held, with what it is made of where that became known. */
+  async run(): Promise<HeldRecipe | undefined> {
+    await this.#obtain();
+    return this.#held;
+  }
+
+  async #obtain(): Promise<void> {
     const { options, tally } = this.#job;
     const held = await options.store.list();
     this.#bases = nearestBases(this.#job.reference, held.map(referenceOf), BASES_MAX);
@@ -183,13 +190,13 @@ export class ImageFetch {
       recipe,
       writer,
       whole,
-      digests: Array.from({ length: count }),
+      measured: Array.from({ length: count }),
     };
     for (const [content, { head }] of recipe.contents.entries()) {
       if (whole[content] === 0) continue;
       this.#job.question.signal.throwIfAborted();
-      const read = await hashWritten(building, content);
-      if (headOf(read) === head) building.digests[content] = read;
+      const read = await measureWritten(building, content);
+      if (headOf(read.digest) === head) building.measured[content] = read;
       else whole[content] = 0;
     }
     return building;
@@ -282,7 +289,8 @@ export class ImageFetch {
     plans: readonly CopyPlan[],
   ): Promise<"whole" | "again"> {
     const { writer, recipe } = building;
-    const digests = building.digests.map((digest, content) => requireDigest(digest, content));
+    const facts = building.measured.map((known, content) => requireMeasured(known, content));
+    const digests = facts.map(({ digest }) => digest);
     for (const { position, bytes } of recipe.metadata(digests)) await writer.put(bytes, position);
     await writer.flush();
     try {
@@ -292,6 +300,8 @@ export class ImageFetch {
       await this.#blame(given, plans, error);
       return "again";
     }
+    const sketches = facts.map(({ sketch }) => sketch);
+    this.#held = { component: this.#job.reference.id, recipe, digests, sketches };
     this.#blameOthers((other) => !other.digest.equals(given.digest));
     this.#job.tally.whole();
     return "whole";
@@ -339,7 +349,7 @@ function openContents({ whole }: Building): number[] {
   return open;
 }
 
-function requireDigest(digest: Uint8Array | undefined, content: number): Uint8Array {
-  if (digest !== undefined) return digest;
+function requireMeasured(facts: Measured | undefined, content: number): Measured {
+  if (facts !== undefined) return facts;
   throw new TesseraError("bug", "transfer.content-missing", `content ${content} never came`);
 }
