@@ -1,4 +1,4 @@
-import type { BlobReference, ByteRange, Digest } from "#core";
+import type { BlobReference, ByteRange, Digest, EncodingShares } from "#core";
 import type { BlockDevice } from "#block";
 import type { Recipe } from "#image";
 import type { BlobReader, ContentsReader, HeldRecipe, PackCache } from "#repository";
@@ -28,6 +28,8 @@ export interface DataSource {
   openComponent(id: Digest): Promise<ComponentContents>;
   /** One that the receiver says that it holds; undefined when it is not held here. */
   openBase(id: Digest): Promise<ComponentContents | undefined>;
+  /** A blob that the receiver says that it holds; undefined when it is not held here. */
+  openBaseBlob?(digest: Digest): Promise<BlobReader | undefined>;
   readonly packs: PackCache;
   /**
    * The copy of the user data block with this digest, and where the present one may differ from
@@ -80,8 +82,8 @@ export interface TransferProgress {
   readonly totalBytes: number;
   /** On the wire. */
   readonly wireBytes: number;
-  /** At the sender, raw bytes by the level that they were compressed with; 0 is none. */
-  readonly levels?: Readonly<Record<string, number>>;
+  /** What the stream's bytes so far were compressed with; at the sender of any stream. */
+  readonly encodings?: EncodingShares;
 }
 
 export interface UserDataReport {
@@ -92,14 +94,32 @@ export interface UserDataReport {
   readonly wireBytes: number;
 }
 
+/** What a receiver has measured of its link to a source; absent before there are data. */
+export interface LinkReport {
+  /** Connections at present. */
+  readonly lanes: number;
+  /** All connections together, lately. */
+  readonly bitsPerSecond?: number;
+  /** The shortest lately. */
+  readonly roundTrip_ms?: number;
+}
+
 /**
  * The receiver's side: one connection to a source, re-established as needed. Every method resumes
  * by itself after a cut connection until `signal` aborts; what had arrived durably does not travel
  * again.
  */
 export interface DataReceiver {
-  /** Fetches and commits a blob into the store; returns the bytes that crossed the wire. */
-  fetchBlob(blob: BlobReference, signal: AbortSignal): Promise<number>;
+  /**
+   * Fetches and commits a blob into the store; returns the bytes that crossed the wire. `base` is a
+   * held blob that is likely to have the same bytes in places: it serves as dictionary where both
+   * are at most 16 MiB and the sender holds it too.
+   */
+  fetchBlob(
+    blob: BlobReference,
+    signal: AbortSignal,
+    options?: { readonly base?: Digest },
+  ): Promise<number>;
   /**
    * Fetches the recipe of a component's image. @throws `transfer.not-offered`; `image.recipe-invalid`
    */
@@ -127,5 +147,7 @@ export interface DataReceiver {
   fetchUserData(path: string, signal: AbortSignal): Promise<UserDataReport>;
   /** Bytes read from and written to the sockets so far. */
   wireBytes(): number;
+  /** For receipts, and to rank sources. */
+  link?(): LinkReport;
   close(): Promise<void>;
 }

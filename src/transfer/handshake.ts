@@ -30,16 +30,22 @@ export function chooseVersion(theirs: { min: number; max: number }): number | un
 /** The dialler's part. @throws the listener's refusal; `transfer.stalled`; `transfer.link-lost` */
 export async function dialHandshake(
   connection: Connection,
-  hello: { readonly role: Role; readonly session: string; readonly token: string },
+  hello: {
+    readonly role: Role;
+    readonly session: string;
+    readonly token: string;
+    readonly lane?: number;
+  },
   save: (token: string) => Promise<void>,
 ): Promise<Welcome> {
-  const { role, session, token } = hello;
+  const { role, session, token, lane = 0 } = hello;
   const content: Hello = {
     protocol: CONTENT_VERSIONS,
     features: [...FEATURES],
     role,
     session,
     token,
+    ...(lane === 0 ? {} : { lane }),
   };
   connection.send(TYPE.HELLO, 0, encodeJson(content));
   const welcome = decodeJson(await connection.next([TYPE.WELCOME]), WelcomeSchema);
@@ -59,9 +65,9 @@ export interface Admission<Session> {
   /** The certificate that this session's peer must show. */
   certificateOf(session: Session): Digest;
   /** Accepts the token and returns a fresh one, durably. @throws `transfer.token-refused` */
-  present(session: Session, token: string): Promise<string>;
+  present(session: Session, token: string, lane: number): Promise<string>;
   /** The peer holds the fresh token. */
-  confirm(session: Session, fresh: string): Promise<void>;
+  confirm(session: Session, fresh: string, lane: number): Promise<void>;
 }
 
 /**
@@ -87,10 +93,11 @@ export async function listenHandshake<Session>(
   if (hello.role !== "receiver") {
     throw peerError("role-unsupported", "only receivers are served here");
   }
-  const token = await admission.present(session, hello.token);
+  const { lane = 0 } = hello;
+  const token = await admission.present(session, hello.token, lane);
   const features = FEATURES.filter((name) => hello.features.includes(name));
   connection.send(TYPE.WELCOME, 0, encodeJson({ protocol, features, token } satisfies Welcome));
   await connection.next([TYPE.READY]);
-  await admission.confirm(session, token);
+  await admission.confirm(session, token, lane);
   return session;
 }

@@ -7,14 +7,56 @@ import { dialHandshake, type ResumeStore } from "./handshake.ts";
 import type { DataIdentity } from "./identity.ts";
 import type { Timing } from "./protocol.ts";
 import { Receiver } from "./receiver-streams.ts";
+import { decodeHeld, encodeHeld, laneToken } from "./tokens.ts";
+import type { WindowBudget } from "./window.ts";
 
 export interface LinkOptions {
   readonly identity: DataIdentity;
   readonly endpoint: DataEndpoint;
   readonly session: string;
-  readonly token: string;
-  readonly resume?: ResumeStore;
+  readonly tokens: HeldTokens;
+  /** Which connection of the session; 0 is the first. */
+  readonly lane: number;
+  readonly budget: WindowBudget;
   readonly timing: Timing;
+}
+
+/** The newest token of every lane of a session, kept durably where there is a store. */
+export class HeldTokens {
+  readonly #first: string;
+  readonly #resume: ResumeStore | undefined;
+  #loading: Promise<Map<number, string>> | undefined;
+  #saved: Promise<void> = Promise.resolve();
+
+  constructor(first: string, resume: ResumeStore | undefined) {
+    this.#first = first;
+    this.#resume = resume;
+  }
+
+  /** @throws `transfer.state-invalid` (corrupt) */
+  async of(lane: number): Promise<string> {
+    return (await this.#load()).get(lane) ?? laneToken(this.#first, lane);
+  }
+
+  /** Returns when the token is durable. */
+  async set(lane: number, token: string): Promise<void> {
+    const held = await this.#load();
+    const save = async (): Promise<void> => {
+      await this.#resume?.save(encodeHeld(new Map([...held, [lane, token]])));
+      held.set(lane, token);
+    };
+    const saved = this.#saved.then(save);
+    this.#saved = saved.catch(() => undefined);
+    await saved;
+  }
+
+  #load(): Promise<Map<number, string>> {
+    this.#loading ??= (async () => {
+      const kept = await this.#resume?.load();
+      return kept === undefined ? new Map<number, string>() : decodeHeld(kept);
+    })();
+    return this.#loading;
+  }
 }
 
 /**
@@ -40,7 +82,7 @@ export function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise
   });
 }
 
-/** The receiver's one connection to a session, made again as often as needed. */
+/** The receiver's connection of one lane of a session, made again as often as needed. */
 export class Link {
   readonly #world: World;
   readonly #options: LinkOptions;
@@ -48,13 +90,17 @@ export class Link {
   #current: Receiver | undefined;
   #dialling: { readonly work: Promise<Receiver>; readonly stop: AbortController } | undefined;
   #waiters = 0;
-  #token: string | undefined;
   #attempts = 0;
   #pastWireBytes = 0;
 
   constructor(world: World, options: LinkOptions) {
     this.#world = world;
     this.#options = options;
+  }
+
+  /** The live connection, where there is one. */
+  get current(): Receiver | undefined {
+    return this.#current?.connection.signal.aborted === false ? this.#current : undefined;
   }
 
   wireBytes(): number {
@@ -70,7 +116,7 @@ export class Link {
   async acquire(signal: AbortSignal): Promise<Receiver> {
     this.#closed.signal.throwIfAborted();
     signal.throwIfAborted();
-    if (this.#current?.connection.signal.aborted === false) return this.#current;
+    if (this.current !== undefined) return this.current;
     this.#waiters += 1;
     const dialling = (this.#dialling ??= this.#startDialling());
     try {
@@ -106,7 +152,7 @@ export class Link {
       if (pause_ms > 0) await this.#world.clock.sleep(pause_ms, signal);
       this.#attempts += 1;
       try {
-        this.#current = new Receiver(await this.#dialAll(signal));
+        this.#current = new Receiver(await this.#dialAll(signal), this.#options.budget);
         return this.#current;
       } catch (cause) {
         signal.throwIfAborted();
@@ -134,7 +180,7 @@ export class Link {
   }
 
   async #dialOne(candidate: DataEndpoint["candidates"][number], signal: AbortSignal) {
-    const { identity, endpoint, session, timing, resume } = this.#options;
+    const { identity, endpoint, session, timing, tokens, lane } = this.#options;
     const certificate = endpoint.certificate;
     const connection = await dialCandidate(this.#world, candidate, {
       identity,
@@ -145,12 +191,8 @@ export class Link {
     const abort = (): void => connection.end(peerError("cancelled", "given up"), false);
     signal.addEventListener("abort", abort, { once: true });
     try {
-      this.#token ??= (await resume?.load()) ?? this.#options.token;
-      const hello = { role: "receiver", session, token: this.#token } as const;
-      await dialHandshake(connection, hello, async (fresh) => {
-        await resume?.save(fresh);
-        this.#token = fresh;
-      });
+      const hello = { role: "receiver", session, token: await tokens.of(lane), lane } as const;
+      await dialHandshake(connection, hello, (fresh) => tokens.set(lane, fresh));
       return connection;
     } catch (cause) {
       this.#pastWireBytes += connection.wireBytes();

@@ -99,6 +99,11 @@ export class IncomingStream {
     this.#window.close();
   }
 
+  /** Sends a short frame of this stream to the sender. */
+  send(type: FrameType, payload: Uint8Array): void {
+    this.#connection.send(type, this.id, payload);
+  }
+
   /** Wakes a waiting `next`, which then throws `reason`. */
   fail(reason: unknown): void {
     this.#failure ??= { reason };

@@ -157,8 +157,8 @@ class Listener implements DataServer {
     return await listenHandshake<OfferedSession>(connection, shown, {
       find: (id) => this.#sessions.get(id) ?? refuseUnknown(id),
       certificateOf: (session) => session.peerCertificate,
-      present: (session, token) => session.present(connection, token),
-      confirm: (session, fresh) => session.confirm(connection, fresh),
+      present: (session, token, lane) => session.present(connection, token, lane),
+      confirm: (session, fresh, lane) => session.confirm(connection, fresh, lane),
     });
   }
 }

@@ -6,6 +6,7 @@ import { peerError } from "./errors.ts";
 import { rateLimiter, type RateLimiter } from "./limiter.ts";
 import { LinkMeter } from "./meter.ts";
 import { UserDataLedger } from "./send-user-data.ts";
+import { newEncoders, type Encoders } from "./encoders.ts";
 import type { SenderSession } from "./sender.ts";
 import type { ResumeStore } from "./handshake.ts";
 import {
@@ -13,9 +14,10 @@ import {
   decodeTokens,
   encodeTokens,
   firstTokens,
+  laneToken,
   newToken,
   presentToken,
-  type TokenState,
+  type LaneTokens,
 } from "./tokens.ts";
 
 /** One session that a sender offers to one receiver. */
@@ -43,7 +45,7 @@ export function refuseUnknown(id: string): never {
   throw peerError("not-offered", "the session is not offered here", { subject: id });
 }
 
-/** A session at its listener: tokens, the one connection, and what its streams share. */
+/** A session at its listener: tokens and connection of every lane, and what the streams share. */
 export class OfferedSession implements SenderSession {
   readonly peerCertificate: Digest;
   readonly source: DataSource;
@@ -52,16 +54,17 @@ export class OfferedSession implements SenderSession {
   readonly limiter: RateLimiter | undefined;
   readonly meter: LinkMeter;
   readonly cores: number;
+  readonly encoders: Encoders;
   readonly onProgress: (progress: TransferProgress) => void;
   readonly #random: Random;
   readonly #offer: SessionOffer;
-  #tokens: TokenState;
-  #connection: Connection | undefined;
+  #tokens: LaneTokens;
+  readonly #connections = new Map<number, Connection>();
   #pastWireBytes = 0;
   #over: TesseraError | undefined;
   #saved: Promise<void> = Promise.resolve();
 
-  private constructor(world: World, offer: SessionOffer, tokens: TokenState) {
+  private constructor(world: World, offer: SessionOffer, tokens: LaneTokens) {
     const { bytesPerSecondMax } = offer;
     this.#offer = offer;
     this.#random = world.random;
@@ -74,50 +77,54 @@ export class OfferedSession implements SenderSession {
     this.limiter =
       bytesPerSecondMax === undefined ? undefined : rateLimiter(world.clock, bytesPerSecondMax);
     this.cores = offer.cores ?? 1;
+    this.encoders = newEncoders(this.cores);
   }
 
   /** @throws `transfer.state-invalid` (corrupt) */
   static async open(world: World, offer: SessionOffer): Promise<OfferedSession> {
     const kept = await offer.resume?.load();
-    const tokens = kept === undefined ? firstTokens(offer.token) : decodeTokens(kept);
+    const first = new Map([[0, firstTokens(offer.token)]]);
+    const tokens = kept === undefined ? first : decodeTokens(kept);
     return new OfferedSession(world, offer, tokens);
   }
 
   /**
-   * Accepts a token: this connection takes the session over. The state changes before anything is
+   * Accepts a token: this connection takes its lane over. The state changes before anything is
    * awaited, so of two that present one token at once each gets its own turn.
    *
    * @throws `transfer.token-refused`
    */
-  async present(connection: Connection, token: string): Promise<string> {
+  async present(connection: Connection, token: string, lane: number): Promise<string> {
     if (this.#over !== undefined) throw this.#over;
     const fresh = newToken(this.#random);
-    const tokens = presentToken(this.#tokens, token, fresh);
-    if (tokens === undefined) {
+    const state = this.#tokens.get(lane) ?? firstTokens(laneToken(this.#offer.token, lane));
+    const next = presentToken(state, token, fresh);
+    if (next === undefined) {
       throw peerError("token-refused", "the token was used before or is not this session's", {
         subject: this.#offer.id,
       });
     }
-    this.#tokens = tokens;
-    this.#replace(connection);
+    this.#tokens = new Map([...this.#tokens, [lane, next]]);
+    this.#replace(connection, lane);
     await this.#save();
     return fresh;
   }
 
   /** The peer holds the fresh token. @throws the reason when the connection was superseded */
-  async confirm(connection: Connection, fresh: string): Promise<void> {
+  async confirm(connection: Connection, fresh: string, lane: number): Promise<void> {
     connection.signal.throwIfAborted();
-    this.#tokens = confirmToken(fresh);
+    this.#tokens = new Map([...this.#tokens, [lane, confirmToken(fresh)]]);
     await this.#save();
   }
 
   wireBytes(): number {
-    return this.#pastWireBytes + (this.#connection?.wireBytes() ?? 0);
+    const live = [...this.#connections.values()].map((connection) => connection.wireBytes());
+    return live.reduce((sum, bytes) => sum + bytes, this.#pastWireBytes);
   }
 
   end(reason: TesseraError): void {
     this.#over = reason;
-    this.#connection?.end(reason);
+    for (const connection of this.#connections.values()) connection.end(reason);
   }
 
   /** One save after the other, each of the state of that moment. */
@@ -128,10 +135,10 @@ export class OfferedSession implements SenderSession {
     await saved;
   }
 
-  #replace(connection: Connection): void {
-    const former = this.#connection;
-    former?.end(peerError("superseded", "a newer connection of the session took over"));
+  #replace(connection: Connection, lane: number): void {
+    const former = this.#connections.get(lane);
+    former?.end(peerError("superseded", "a newer connection of the lane took over"));
     this.#pastWireBytes += former?.wireBytes() ?? 0;
-    this.#connection = connection;
+    this.#connections.set(lane, connection);
   }
 }
