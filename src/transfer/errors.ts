@@ -28,3 +28,8 @@ const RETRYABLE: ReadonlySet<string> = new Set([
 export function isRetryable(error: unknown): boolean {
   return error instanceof TesseraError && RETRYABLE.has(error.code);
 }
+
+/** True for an error of Node itself with this code. */
+export function hasErrorCode(error: Error, code: string): boolean {
+  return "code" in error && error.code === code;
+}

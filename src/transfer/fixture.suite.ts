@@ -5,7 +5,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { TesseraError, type BlobReference, type Digest, type World } from "#core";
 import { createMemoryDevice, type BlockDevice } from "#block";
-import { openRepository, type BlobReader, type ComponentStore } from "#repository";
+import {
+  openRepository,
+  type BlobReader,
+  type ComponentStore,
+  type PackCache,
+} from "#repository";
 import { realWorld } from "#system";
 import type { DataReceiver, DataSource } from "./contract.ts";
 import type { ResumeStore } from "./handshake.ts";
@@ -46,6 +51,13 @@ export function readerOf(bytes: Uint8Array): BlobReader {
   };
 }
 
+/** A cache that keeps nothing. */
+export const NO_PACKS: PackCache = {
+  get: () => Promise.resolve(undefined),
+  put: () => Promise.resolve(),
+  sizeOf: () => Promise.resolve(undefined),
+};
+
 export function sourceOf(blobs: readonly Uint8Array[], userData?: BlockDevice): DataSource {
   const held = new Map(blobs.map((bytes) => [digestOf(bytes), bytes]));
   return {
@@ -60,6 +72,10 @@ export function sourceOf(blobs: readonly Uint8Array[], userData?: BlockDevice): 
       }
       return Promise.reject(new TesseraError("peer", "transfer.not-ready", "still running"));
     },
+    openComponent: () =>
+      Promise.reject(new TesseraError("peer", "transfer.not-offered", "no such component")),
+    openBase: () => Promise.resolve(undefined),
+    packs: NO_PACKS,
   };
 }
 

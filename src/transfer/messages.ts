@@ -49,7 +49,7 @@ const ErrorSchema = z.object({
   message: z.string().max(512),
 });
 
-const Bases = z.array(DigestText).max(BASES_MAX);
+const Bases = z.array(DigestText).max(BASES_MAX).readonly();
 
 /**
  * What a receiver asks for.
@@ -117,6 +117,8 @@ export const UserDataOpenedSchema = z
   .refine(({ sizeBytes, allocatedBytes }) => allocatedBytes <= sizeBytes);
 
 export const BlobEndSchema = z.object({});
+/** Of recipes and contents. */
+export const ContentsEndSchema = z.object({});
 export const UserDataEndSchema = z.object({ digest: DigestText, allocatedBytes: Size });
 
 export function encodeJson(value: object): Buffer {

@@ -86,6 +86,10 @@ export const WANT_BYTES_MAX = 2 ** 18;
 /** A recipe on the wire, compressed, and in memory. */
 export const RECIPE_WIRE_BYTES_MAX = 64 * 2 ** 20;
 export const RECIPE_BYTES_MAX = 256 * 2 ** 20;
+/** Most bytes of an encoded recipe that serves as dictionary. */
+export const RECIPE_DICTIONARY_BYTES_MAX = 64 * 2 ** 20;
+/** Most bytes of a blob that serves as dictionary, and of one that is sent with it. */
+export const BLOB_DICTIONARY_BYTES_MAX = 16 * 2 ** 20;
 /** Most connections of one session. */
 export const LANES_MAX = 8;
 

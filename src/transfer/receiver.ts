@@ -1,14 +1,28 @@
-import type { BlobReference, World } from "#core";
+import type { BlobReference, Digest, World } from "#core";
 import type { ComponentStore, Ingest } from "#repository";
-import type { DataEndpoint, DataReceiver, TransferProgress, UserDataReport } from "./contract.ts";
+import { MemoryBudget } from "./budget.ts";
+import type {
+  LinkReport,
+  ContentPiece,
+  ContentsRequest,
+  DataEndpoint,
+  DataReceiver,
+  FetchedRecipe,
+  TransferProgress,
+  UserDataReport,
+} from "./contract.ts";
 import { isRetryable } from "./errors.ts";
 import type { ResumeStore } from "./handshake.ts";
 import type { DataIdentity } from "./identity.ts";
-import { Link, unlessAborted } from "./link.ts";
-import { STREAMS_MAX, TIMING, type Timing } from "./protocol.ts";
+import { Lanes } from "./lanes.ts";
+import { unlessAborted } from "./link.ts";
+import { BASES_MAX, STREAMS_MAX, TIMING, type Timing } from "./protocol.ts";
 import { BlobTarget, receiveBlob } from "./receive-blob.ts";
+import { ContentsTarget, receiveContents } from "./receive-contents.ts";
+import { receiveRecipe } from "./receive-recipe.ts";
 import { receiveUserData } from "./receive-user-data.ts";
 import type { Receiver } from "./receiver-streams.ts";
+import { Slots } from "./slots.ts";
 import { UserDataTarget } from "./user-data-target.ts";
 
 export interface ReceiverOptions {
@@ -17,53 +31,41 @@ export interface ReceiverOptions {
   readonly endpoint: DataEndpoint;
   readonly session: string;
   readonly token: string;
-  readonly store: Pick<ComponentStore, "ingest">;
+  readonly store: Pick<ComponentStore, "ingest" | "recipe" | "openContents" | "openBlob">;
   readonly onProgress?: (progress: TransferProgress) => void;
   /** Keeps the newest token, so that a restarted agent can resume. */
   readonly resume?: ResumeStore;
   /** Size agreed on for the user data block; a larger one is refused. */
   readonly userDataBytesMax?: number;
+  /** What the path is known or announced to carry: more connections are used to fill it. */
+  readonly knownBitsPerSecond?: number;
   readonly timing?: Partial<Timing>;
 }
 
-/** Lets so many run at a time; the others wait in line. */
-class Slots {
-  #free: number;
-  readonly #line: (() => void)[] = [];
-
-  constructor(number: number) {
-    this.#free = number;
-  }
-
-  async run<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#free === 0) await new Promise<void>((resolve) => this.#line.push(resolve));
-    else this.#free -= 1;
-    try {
-      return await work();
-    } finally {
-      const next = this.#line.shift();
-      if (next === undefined) this.#free += 1;
-      else next();
-    }
-  }
-}
+/** Memory for packs that are being received and decoded. */
+const MEMORY_BYTES = 96 * 2 ** 20;
 
 class DiallingReceiver implements DataReceiver {
   readonly #world: World;
   readonly #options: ReceiverOptions;
-  readonly #link: Link;
+  readonly #link: Lanes;
   readonly #slots = new Slots(STREAMS_MAX);
+  readonly #memory = new MemoryBudget(MEMORY_BYTES);
   readonly #onProgress: (progress: TransferProgress) => void;
 
   constructor(world: World, options: ReceiverOptions) {
     this.#world = world;
     this.#options = options;
-    this.#link = new Link(world, { ...options, timing: { ...TIMING, ...options.timing } });
+    this.#link = new Lanes(world, { ...options, timing: { ...TIMING, ...options.timing } });
     this.#onProgress = options.onProgress ?? (() => undefined);
   }
 
   wireBytes(): number {
     return this.#link.wireBytes();
+  }
+
+  link(): LinkReport {
+    return this.#link.report();
   }
 
   close(): Promise<void> {
@@ -82,6 +84,38 @@ class DiallingReceiver implements DataReceiver {
       );
       await keptOnFailure(received, target);
       await target.commit();
+      return target.wireBytes;
+    });
+  }
+
+  fetchRecipe(
+    component: Digest,
+    bases: readonly Digest[],
+    signal: AbortSignal,
+  ): Promise<FetchedRecipe> {
+    const offered = bases.slice(0, BASES_MAX);
+    return this.#slots.run(() =>
+      this.#overLink(signal, (receiver) =>
+        receiveRecipe(receiver, this.#options.store, { component, bases: offered }, signal),
+      ),
+    );
+  }
+
+  fetchContents(
+    request: ContentsRequest,
+    take: (piece: ContentPiece) => Promise<void>,
+    signal: AbortSignal,
+  ): Promise<number> {
+    if (request.wanted.length === 0) return Promise.resolve(0);
+    const target = new ContentsTarget(request, take);
+    const place = { store: this.#options.store, memory: this.#memory };
+    const onPiece = (): void => this.#contentsProgress(target);
+    return this.#slots.run(async () => {
+      do {
+        await this.#overLink(signal, (receiver) =>
+          receiveContents(receiver, target, place, { signal, onPiece }),
+        );
+      } while (!target.isWhole());
       return target.wireBytes;
     });
   }
@@ -123,6 +157,17 @@ class DiallingReceiver implements DataReceiver {
     this.#link.succeeded();
     const { digest, sizeBytes } = blob;
     this.#onProgress({ stream: digest, doneBytes: position, totalBytes: sizeBytes, wireBytes });
+  }
+
+  #contentsProgress(target: ContentsTarget): void {
+    this.#link.succeeded();
+    this.#onProgress({
+      stream: target.request.component,
+      doneBytes: target.position,
+      totalBytes: target.totalBytes,
+      wireBytes: target.wireBytes,
+      encodings: target.report(),
+    });
   }
 
   #userDataProgress(target: UserDataTarget, totalBytes: number, doneBytes?: number): void {

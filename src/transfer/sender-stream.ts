@@ -33,8 +33,9 @@ export class OutgoingStream {
   #creditBytes: number;
   #wake = (): void => undefined;
   #progress = { stream: "", doneBytes: 0, totalBytes: 0, wireBytes: 0 };
-  /** Raw bytes by level. */
-  readonly #levels: Record<string, number> = {};
+  readonly #encodings: Record<string, { rawBytes: number; wireBytes: number }> = {};
+  readonly #want = Promise.withResolvers<Buffer>();
+  #wantCame = false;
   readonly #priority: Priority;
 
   constructor(
@@ -52,7 +53,24 @@ export class OutgoingStream {
     this.#creditBytes = open.credit;
     this.#priority = open.priority ?? PRIORITY.background;
     this.signal = AbortSignal.any([connection.signal, this.#cancelled.signal]);
-    this.signal.addEventListener("abort", () => this.#wake(), { once: true });
+    this.#want.promise.catch(() => undefined);
+    const abort = (): void => {
+      this.#wake();
+      this.#want.reject(this.signal.reason as Error);
+    };
+    this.signal.addEventListener("abort", abort, { once: true });
+  }
+
+  /** The payload of WANT has come. @throws `transfer.protocol-violation` when it is the second */
+  want(payload: Buffer): void {
+    if (this.#wantCame) throw violation("a second WANT of a stream");
+    this.#wantCame = true;
+    this.#want.resolve(payload);
+  }
+
+  /** Waits for WANT. @throws why the stream has ended before */
+  wanted(): Promise<Buffer> {
+    return this.#want.promise;
   }
 
   /** @throws `transfer.protocol-violation` when the credit grows beyond its bound */
@@ -78,13 +96,13 @@ export class OutgoingStream {
   }
 
   /**
-   * Sends a frame of data within the credit, the limit and what the link takes. `level` is what it
-   * was compressed with; `onFree` is called when nothing reads the parts any more.
+   * Sends a frame of data within the credit, the limit and what the link takes. `encoding` is
+   * the level that it was compressed with, 0 for none, or as in `EncodingShares`; `onFree` is called when nothing reads the parts any more.
    */
   async data(
     frame: Pick<DataFrame, "type" | "flags" | "parts" | "onFree">,
     rawBytes: number,
-    level = 0,
+    encoding: number | string = 0,
   ): Promise<void> {
     const payloadBytes = frame.parts.reduce((sum, part) => sum + part.length, 0);
     const { limiter, meter } = this.#link;
@@ -93,16 +111,24 @@ export class OutgoingStream {
       const common = { stream: this.id, priority: this.#priority, limiter };
       await this.#connection.sendData({ ...frame, ...common });
     });
-    this.#levels[level] = (this.#levels[level] ?? 0) + rawBytes;
+    this.#account(encoding, rawBytes, payloadBytes + HEADER_BYTES);
     this.#report({
       doneBytes: this.#progress.doneBytes + rawBytes,
       wireBytes: this.#progress.wireBytes + payloadBytes + HEADER_BYTES,
     });
   }
 
+  #account(encoding: number | string, rawBytes: number, wireBytes: number): void {
+    const direct = encoding === 0 ? "plain" : `direct-${encoding}`;
+    const name = typeof encoding === "string" ? encoding : direct;
+    const share = (this.#encodings[name] ??= { rawBytes: 0, wireBytes: 0 });
+    share.rawBytes += rawBytes;
+    share.wireBytes += wireBytes;
+  }
+
   #report(change: Partial<Omit<TransferProgress, "stream">>): void {
     this.#progress = { ...this.#progress, ...change };
-    this.#link.onProgress({ ...this.#progress, levels: this.#levels });
+    this.#link.onProgress({ ...this.#progress, encodings: this.#encodings });
   }
 
   async #spend(costBytes: number): Promise<void> {

@@ -1,7 +1,6 @@
 import { TesseraError } from "#core";
-import { compressionLevel, type CompressionMode } from "./compression.ts";
+import { compressionLevel } from "./compression.ts";
 import type { Connection } from "./connection.ts";
-import type { DataSource } from "./contract.ts";
 import { peerError, violation } from "./errors.ts";
 import type { Frame } from "./frame.ts";
 import {
@@ -14,6 +13,8 @@ import {
 } from "./messages.ts";
 import { STREAMS_MAX, TYPE } from "./protocol.ts";
 import { sendBlob } from "./send-blob.ts";
+import { sendContents, type ContentsSession } from "./send-contents.ts";
+import { sendRecipe } from "./send-recipe.ts";
 import { sendUserData, type UserDataLedger } from "./send-user-data.ts";
 import { OutgoingStream, type SenderLink } from "./sender-stream.ts";
 
@@ -21,10 +22,8 @@ import { OutgoingStream, type SenderLink } from "./sender-stream.ts";
 const RUNNING_MAX = 4 * STREAMS_MAX;
 
 /** What a sender serves in one session. */
-export interface SenderSession extends SenderLink {
-  readonly source: DataSource;
+export interface SenderSession extends SenderLink, ContentsSession {
   readonly ledger: UserDataLedger;
-  readonly compression: CompressionMode;
   /** Processors that are free to compress. */
   readonly cores: number;
 }
@@ -47,6 +46,8 @@ class Sender {
     else if (frame.stream > this.#lastStream) throw violation("a stream that was never opened");
     else if (frame.type === TYPE.CREDIT) {
       this.#streams.get(frame.stream)?.addCredit(decodeCredit(frame));
+    } else if (frame.type === TYPE.WANT) {
+      this.#streams.get(frame.stream)?.want(frame.payload);
     } else if (frame.type === TYPE.ERROR) {
       this.#streams.get(frame.stream)?.cancel(decodeError(frame));
       this.#streams.delete(frame.stream);
@@ -86,7 +87,13 @@ class Sender {
   async #send(stream: OutgoingStream, open: Open): Promise<void> {
     const { source, ledger } = this.#session;
     const level = () => this.#level();
-    if (open.kind === "blob") {
+    if (open.kind === "recipe") {
+      await sendRecipe(stream, this.#session, open);
+      this.#streams.delete(stream.id);
+    } else if (open.kind === "contents") {
+      await sendContents(stream, this.#session, open);
+      this.#streams.delete(stream.id);
+    } else if (open.kind === "blob") {
       await withOpened(await source.openBlob(open.digest), async (reader) => {
         await sendBlob(stream, reader, { name: open.digest, offset: open.offset, level });
         this.#streams.delete(stream.id);

@@ -1,0 +1,214 @@
+/** Makes the frames that carry a pack. */
+import type { PackPlan } from "#delta";
+import type { ContentsReader, PackCache } from "#repository";
+import { compress } from "./compression.ts";
+import type { ComponentContents } from "./contract.ts";
+import type { Slots } from "./slots.ts";
+import { packParameters } from "./encoding.ts";
+import { bytesPrefix } from "./messages.ts";
+import { encodePack, type PackHead, type PackScope } from "./pack.ts";
+import { packKey } from "./pack-key.ts";
+import { halves, referenceBytes, slicePlan } from "./pack-plan.ts";
+import {
+  FLAG_ZSTD,
+  PACK_WIRE_BYTES_MAX,
+  RAW_BYTES_MAX,
+  TYPE,
+  type FrameType,
+} from "./protocol.ts";
+import { compressFrame, dictionaryOf, type FrameParameters } from "./solid.ts";
+
+/** Contents that are read at a time: they may be small and many. */
+const READS_MAX = 16;
+/** From so many pieces of so many bytes it is guessed whether a pack gets smaller. */
+const SAMPLES = 8;
+const SAMPLE_BYTES = 2 ** 15;
+/** A frame may be longer than what is in it. */
+const SPARE_BYTES = 2 ** 16;
+/** A pack that would not get smaller than this share travels as it is. */
+const WORTHWHILE_SHARE = 0.97;
+
+/** One frame, ready to be sent. */
+export interface ReadyFrame {
+  readonly type: FrameType;
+  readonly flags: number;
+  readonly parts: readonly Uint8Array[];
+  /** Raw bytes of contents that have travelled with it. */
+  readonly rawBytes: number;
+  /** See `EncodingShares` of room core. */
+  readonly encoding: string;
+}
+
+interface Range {
+  readonly content: number;
+  readonly offset: number;
+  readonly length: number;
+}
+
+async function readRanges(
+  target: Uint8Array,
+  ranges: readonly { readonly reader: ContentsReader; readonly range: Range }[],
+): Promise<void> {
+  let at = 0;
+  for (let next = 0; next < ranges.length; next += READS_MAX) {
+    const reads = ranges.slice(next, next + READS_MAX).map(({ reader, range }) => {
+      const part = target.subarray(at, at + range.length);
+      at += range.length;
+      return reader.read(range.content, part, range.offset);
+    });
+    await Promise.all(reads);
+  }
+}
+
+export interface PackEncoderOptions {
+  readonly component: ComponentContents;
+  readonly bases: readonly ComponentContents[];
+  readonly packs: PackCache;
+  /** Encoders at work, of the whole session. */
+  readonly slots: Slots;
+}
+
+/** Makes frames of packs of one component against some bases. */
+export class PackEncoder {
+  readonly #options: PackEncoderOptions;
+  readonly #scope: PackScope;
+
+  constructor(options: PackEncoderOptions) {
+    this.#options = options;
+    this.#scope = {
+      component: options.component.recipe,
+      bases: options.bases.map(({ recipe }) => recipe),
+    };
+  }
+
+  /** The key under which a pack, made with these parameters, is cached. */
+  keyOf(plan: PackPlan, parameters: FrameParameters) {
+    return packKey(plan, parameters, this.#options.component, this.#options.bases);
+  }
+
+  /** The frame PACK that announces a direct pack. */
+  directHead(plan: PackPlan, start: number, level: number | undefined): ReadyFrame {
+    const head = { ...plan, references: [], kind: "direct", start, encodedBytes: 0 } as const;
+    return this.#headFrame({ ...head, level: level ?? 0 });
+  }
+
+  /** Part of a direct pack, of at most 1 MiB, as one frame. */
+  async directFrame(
+    plan: PackPlan,
+    range: { readonly from: number; readonly to: number },
+    level: number | undefined,
+  ): Promise<ReadyFrame> {
+    const { from, to } = range;
+    const raw = await this.#rawOf(slicePlan(plan, from, to));
+    const small = level === undefined ? undefined : await compress(raw, level);
+    return {
+      type: TYPE.BYTES,
+      flags: small === undefined ? 0 : FLAG_ZSTD,
+      parts: [bytesPrefix(from, raw.length), small ?? raw],
+      rawBytes: raw.length,
+      encoding: small === undefined ? "plain" : `direct-${level}`,
+    };
+  }
+
+  /**
+   * A solid pack; as several where it is too large for one, and direct where it does not get
+   * smaller. From the cache where it is there, else it is put there.
+   */
+  async solidFrames(
+    plan: PackPlan,
+    start: number,
+    how: { readonly level: number; readonly memoryBytes: number },
+  ): Promise<ReadyFrame[]> {
+    const encoded = await this.#encoded(plan, packParameters(plan, how.level, how.memoryBytes));
+    if (encoded === "direct") return this.#directFrames(plan, start);
+    if (encoded !== "divide") return this.#solidFrames(plan, start, how.level, encoded);
+    const [first, second] = halves(plan);
+    return [
+      ...(await this.solidFrames(first, start, how)),
+      ...(await this.solidFrames(second, start + first.rawBytes, how)),
+    ];
+  }
+
+  /** An empty cached pack says that it has to be divided. */
+  async #encoded(
+    plan: PackPlan,
+    parameters: FrameParameters,
+  ): Promise<Uint8Array | "divide" | "direct"> {
+    const { packs, slots } = this.#options;
+    const key = this.keyOf(plan, parameters);
+    const cached = await packs.get(key);
+    if (cached !== undefined && cached.length <= PACK_WIRE_BYTES_MAX) {
+      return cached.length === 0 ? "divide" : cached;
+    }
+    return slots.run(async () => {
+      const raw = await this.#rawOf(plan);
+      if (plan.references.length === 0 && !(await isCompressible(raw))) return "direct";
+      const dictionary = await this.#dictionaryOf(plan);
+      const bytesMax = Math.min(PACK_WIRE_BYTES_MAX, raw.length + SPARE_BYTES);
+      const made = await compressFrame(raw, parameters, { bytesMax, dictionary });
+      if (made === undefined && plan.rawBytes < RAW_BYTES_MAX) return "direct";
+      await packs.put(key, made ?? new Uint8Array(0));
+      return made ?? "divide";
+    });
+  }
+
+  #solidFrames(plan: PackPlan, start: number, level: number, encoded: Uint8Array): ReadyFrame[] {
+    const encodedBytes = encoded.length;
+    const frames = [this.#headFrame({ ...plan, kind: "solid", level, start, encodedBytes })];
+    const share = (at: number): number => Math.floor((plan.rawBytes * at) / encodedBytes);
+    for (let at = 0; at < encodedBytes; at += RAW_BYTES_MAX) {
+      const data = encoded.subarray(at, at + RAW_BYTES_MAX);
+      const rawBytes = share(at + data.length) - share(at);
+      const parts = [bytesPrefix(at, data.length), data];
+      frames.push({ type: TYPE.BYTES, flags: 0, parts, rawBytes, encoding: `solid-${level}` });
+    }
+    return frames;
+  }
+
+  async #directFrames(plan: PackPlan, start: number): Promise<ReadyFrame[]> {
+    const frames = [this.directHead(plan, start, undefined)];
+    for (let from = 0; from < plan.rawBytes; from += RAW_BYTES_MAX) {
+      const to = Math.min(from + RAW_BYTES_MAX, plan.rawBytes);
+      frames.push(await this.directFrame(plan, { from, to }, undefined));
+    }
+    return frames;
+  }
+
+  #headFrame(head: PackHead): ReadyFrame {
+    const encoding = head.kind === "solid" ? `solid-${head.level}` : "plain";
+    const parts = [encodePack(head, this.#scope)];
+    return { type: TYPE.PACK, flags: 0, parts, rawBytes: 0, encoding };
+  }
+
+  async #rawOf({ segments, rawBytes }: PackPlan): Promise<Buffer> {
+    const raw = Buffer.allocUnsafeSlow(rawBytes);
+    const { reader } = this.#options.component;
+    await readRanges(
+      raw,
+      segments.map((range) => ({ reader, range })),
+    );
+    return raw;
+  }
+
+  async #dictionaryOf(plan: PackPlan): Promise<Buffer | undefined> {
+    const { bases } = this.#options;
+    if (plan.references.length === 0) return undefined;
+    const dictionary = dictionaryOf(referenceBytes(plan));
+    const ranges = plan.references.flatMap((range) => {
+      const base = bases[range.base];
+      return base === undefined ? [] : [{ reader: base.reader, range }];
+    });
+    await readRanges(dictionary.subarray(1), ranges);
+    return dictionary;
+  }
+}
+
+/** Guesses from some pieces of it. */
+async function isCompressible(raw: Uint8Array): Promise<boolean> {
+  const step = Math.max(SAMPLE_BYTES, Math.floor(raw.length / SAMPLES));
+  const pieces: Uint8Array[] = [];
+  for (let at = 0; at < raw.length; at += step) pieces.push(raw.subarray(at, at + SAMPLE_BYTES));
+  const sample = Buffer.concat(pieces);
+  const small = await compress(sample, 1);
+  return small !== undefined && small.length < sample.length * WORTHWHILE_SHARE;
+}

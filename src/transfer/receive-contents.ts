@@ -1,0 +1,358 @@
+import type { Digest, EncodingShares } from "#core";
+import type { ComponentStore, ContentsReader } from "#repository";
+import type { MemoryBudget } from "./budget.ts";
+import { decompress } from "./compression.ts";
+import type { ContentPiece, ContentsRequest } from "./contract.ts";
+import { Coverage } from "./coverage.ts";
+import { peerError, violation } from "./errors.ts";
+import type { Frame } from "./frame.ts";
+import { ContentsEndSchema, ContentsOpenedSchema, decodeBytes, decodeJson } from "./messages.ts";
+import { decodePack, type PackHead, type PackScope } from "./pack.ts";
+import { referenceBytes, slicePlan } from "./pack-plan.ts";
+import { pipelined } from "./pipeline.ts";
+import { FLAG_DICTIONARY, FLAG_ZSTD, HEADER_BYTES, TYPE } from "./protocol.ts";
+import type { IncomingStream, Receiver } from "./receiver-streams.ts";
+import { decompressFrame, dictionaryOf } from "./solid.ts";
+import { decodeWant, encodeWant, wantedIndices } from "./want.ts";
+
+/** Packs and direct frames in hand; their memory is bounded besides. */
+const PIPELINE_DEPTH = 6;
+const SPARE_BYTES = 2 ** 20;
+
+/** What a stream of contents needs of this side. */
+export interface ContentsPlace {
+  readonly store: Pick<ComponentStore, "recipe" | "openContents">;
+  readonly memory: MemoryBudget;
+}
+
+/** Contents on their way; it outlives connections. */
+export class ContentsTarget {
+  readonly request: ContentsRequest;
+  readonly take: (piece: ContentPiece) => Promise<void>;
+  readonly #coverage: Coverage;
+  #want: Buffer;
+  #totalBytes = 0;
+  #resumed = false;
+  /** Raw bytes taken whole: where another connection continues. */
+  position = 0;
+  wireBytes = 0;
+  readonly encodings: Record<string, { rawBytes: number; wireBytes: number }> = {};
+
+  constructor(request: ContentsRequest, take: (piece: ContentPiece) => Promise<void>) {
+    this.request = request;
+    this.take = take;
+    const sizes = request.wanted.map((content) => [content, this.#sizeOf(content)] as const);
+    this.#coverage = new Coverage(new Map(sizes));
+    this.#want = this.#ask(request.wanted);
+  }
+
+  get want(): Buffer {
+    return this.#want;
+  }
+
+  /** Raw bytes of everything that WANT names, filled gaps included. */
+  get totalBytes(): number {
+    return this.#totalBytes;
+  }
+
+  #sizeOf(content: number): number {
+    const found = this.request.recipe.contents[content];
+    if (found === undefined) throw new RangeError(`the recipe has no content ${content}`);
+    return found.sizeBytes;
+  }
+
+  #ask(wanted: readonly number[]): Buffer {
+    const want = encodeWant(wanted);
+    const indices = wantedIndices(decodeWant(want, this.request.recipe.contents.length));
+    this.#totalBytes = indices.reduce((sum, content) => sum + this.#sizeOf(content), 0);
+    this.position = 0;
+    return want;
+  }
+
+  /** A connection begins where the one before has ended. */
+  begin(): void {
+    this.#resumed = this.position > 0;
+  }
+
+  /** Hands on what is wanted of some segments' bytes. */
+  async deliver(segments: PackHead["segments"], raw: Uint8Array): Promise<void> {
+    let at = 0;
+    for (const { content, offset, length } of segments) {
+      const bytes = raw.subarray(at, at + length);
+      at += length;
+      if (!this.#coverage.awaits(content)) continue;
+      await this.take({ content, offset, bytes });
+      this.#coverage.add(content, offset, length);
+    }
+    this.position += at;
+  }
+
+  account(name: string, rawBytes: number, wireBytes: number): void {
+    const share = (this.encodings[name] ??= { rawBytes: 0, wireBytes: 0 });
+    share.rawBytes += rawBytes;
+    share.wireBytes += wireBytes;
+  }
+
+  /**
+   * True when everything has come. A sender that was replaced while the connection was cut may have
+   * divided the contents into other packs: then what is missing is asked for again.
+   *
+   * @throws `transfer.pack-invalid`
+   */
+  isWhole(): boolean {
+    const missing = this.#coverage.missing();
+    if (missing.length === 0) return true;
+    if (!this.#resumed) {
+      throw packInvalid(this.request.component, `${missing.length} wanted contents did not come`);
+    }
+    this.#want = this.#ask(missing);
+    return false;
+  }
+
+  report(): EncodingShares {
+    return structuredClone(this.encodings);
+  }
+}
+
+function packInvalid(component: Digest, message: string) {
+  return peerError("pack-invalid", message, {
+    subject: component,
+    remedy: "run verify at the cloud that sent it; another source is asked where there is one",
+  });
+}
+
+/** What has come and is to be decoded. */
+interface Unit {
+  readonly head: PackHead;
+  /** In the pack's raw bytes. */
+  readonly from: number;
+  readonly to: number;
+  /** Of a solid pack. */
+  readonly encoded?: Uint8Array;
+  /** Of a direct pack: released when its bytes have been taken. */
+  readonly frame?: Frame;
+  readonly wireBytes: number;
+}
+
+/** Bases to read references from. */
+interface Bases {
+  readonly scope: PackScope;
+  readonly readers: readonly ContentsReader[];
+}
+
+async function openBases(place: ContentsPlace, request: ContentsRequest): Promise<Bases> {
+  const { store } = place;
+  const recipes = await Promise.all(request.bases.map((id) => store.recipe(id)));
+  const opened = await Promise.allSettled(request.bases.map((id) => store.openContents(id)));
+  const readers = opened.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+  const failed = opened.find((one) => one.status === "rejected");
+  if (failed !== undefined) {
+    await Promise.allSettled(readers.map((reader) => reader.close()));
+    throw failed.reason;
+  }
+  const bases = recipes.map(({ recipe }) => recipe);
+  return { scope: { component: request.recipe, bases }, readers };
+}
+
+/** One stream of contents over one connection. */
+class ContentsReceiver {
+  readonly #stream: IncomingStream;
+  readonly #target: ContentsTarget;
+  readonly #memory: MemoryBudget;
+  readonly #bases: Bases;
+  readonly #signal: AbortSignal;
+  /** Memory in use, by unit; what is left at the end is given back. */
+  readonly #frees = new Map<Unit, () => void>();
+  #start: number;
+
+  constructor(
+    stream: IncomingStream,
+    target: ContentsTarget,
+    bases: Bases,
+    memory: MemoryBudget,
+    signal: AbortSignal,
+  ) {
+    this.#stream = stream;
+    this.#target = target;
+    this.#bases = bases;
+    this.#memory = memory;
+    this.#signal = signal;
+    this.#start = target.position;
+  }
+
+  /** Receives up to END. */
+  async run(onStop: () => void, onPiece: () => void): Promise<void> {
+    const work = async (unit: Unit) => ({ unit, raw: await this.#decode(unit) });
+    try {
+      for await (const { unit, raw } of pipelined(this.#units(), PIPELINE_DEPTH, work, onStop)) {
+        const { head, from, to, frame } = unit;
+        await this.#target.deliver(slicePlan(head, from, to).segments, raw);
+        if (frame !== undefined) this.#stream.release(frame);
+        this.#target.account(nameOf(unit), raw.length, unit.wireBytes);
+        this.#free(unit);
+        onPiece();
+      }
+    } finally {
+      for (const free of this.#frees.values()) free();
+    }
+    const { position, totalBytes } = this.#target;
+    if (position !== totalBytes) throw violation(`the contents end at ${position}`);
+  }
+
+  #free(unit: Unit): void {
+    this.#frees.get(unit)?.();
+    this.#frees.delete(unit);
+  }
+
+  async *#units(): AsyncGenerator<Unit, void, undefined> {
+    for (;;) {
+      const frame = await this.#stream.next();
+      if (frame.type === TYPE.END) {
+        decodeJson(frame, ContentsEndSchema);
+        return;
+      }
+      if (frame.type !== TYPE.PACK) throw violation(`frame type ${frame.type} between packs`);
+      const head = decodePack(frame.payload, this.#bases.scope);
+      this.#stream.release(frame);
+      this.#admit(head);
+      const wireBytes = frame.length + HEADER_BYTES;
+      if (head.kind === "solid") yield await this.#solid(head, wireBytes);
+      else yield* this.#direct(head, wireBytes);
+    }
+  }
+
+  #admit({ start, rawBytes }: PackHead): void {
+    const { totalBytes } = this.#target;
+    if (start !== this.#start || rawBytes > totalBytes - start) {
+      throw violation(`a pack at ${start} where ${this.#start} of ${totalBytes} was due`);
+    }
+    this.#start += rawBytes;
+  }
+
+  async #solid(head: PackHead, headBytes: number): Promise<Unit> {
+    const { rawBytes, encodedBytes } = head;
+    // Raw bytes and decoder's window, the references here and in the decoder, and what came.
+    const needed = 2 * (rawBytes + referenceBytes(head)) + encodedBytes + SPARE_BYTES;
+    const free = await this.#memory.take(needed, this.#signal);
+    const encoded = Buffer.allocUnsafeSlow(encodedBytes);
+    const unit = { head, from: 0, to: rawBytes, encoded, wireBytes: headBytes + encodedBytes };
+    this.#frees.set(unit, free);
+    for (let filled = 0; filled < encodedBytes;) {
+      const frame = await this.#bytes(0);
+      const { offset, rawBytes: length, data } = decodeBytes(frame);
+      if (offset !== filled || data.length !== length || length > encodedBytes - filled) {
+        throw violation(`${length} bytes at ${offset} where ${filled} was due in a pack`);
+      }
+      encoded.set(data, filled);
+      filled += length;
+      this.#stream.release(frame);
+    }
+    return unit;
+  }
+
+  async *#direct(head: PackHead, headBytes: number): AsyncGenerator<Unit, void, undefined> {
+    for (let done = 0; done < head.rawBytes;) {
+      const frame = await this.#bytes(FLAG_ZSTD);
+      const { offset, rawBytes } = decodeBytes(frame);
+      if (offset !== done || rawBytes > head.rawBytes - done) {
+        throw violation(`${rawBytes} bytes at ${offset} where ${done} was due in a pack`);
+      }
+      done += rawBytes;
+      const wireBytes = frame.length + HEADER_BYTES + (offset === 0 ? headBytes : 0);
+      yield { head, from: offset, to: done, frame, wireBytes };
+    }
+  }
+
+  async #bytes(flags: number): Promise<Frame> {
+    const frame = await this.#stream.next();
+    if (frame.type !== TYPE.BYTES) throw violation(`frame type ${frame.type} within a pack`);
+    const unknown = frame.flags & ~flags & (FLAG_ZSTD | FLAG_DICTIONARY);
+    if (unknown !== 0) throw violation(`a frame of a pack has flags ${frame.flags}`);
+    return frame;
+  }
+
+  async #decode({ head, from, to, encoded, frame }: Unit): Promise<Uint8Array> {
+    if (frame !== undefined) return decodeDirect(frame, to - from);
+    const dictionary = await this.#dictionaryOf(head);
+    const raw = await decompressFrame(encoded ?? new Uint8Array(0), head.rawBytes, dictionary);
+    if (raw !== undefined) return raw;
+    throw packInvalid(this.#target.request.component, "a pack does not decompress as announced");
+  }
+
+  async #dictionaryOf(head: PackHead): Promise<Buffer | undefined> {
+    if (head.references.length === 0) return undefined;
+    const dictionary = dictionaryOf(referenceBytes(head));
+    let at = 1;
+    for (const { base, content, offset, length } of head.references) {
+      await this.#bases.readers[base]?.read(content, dictionary.subarray(at, at + length), offset);
+      at += length;
+    }
+    return dictionary;
+  }
+}
+
+async function decodeDirect(frame: Frame, rawBytes: number): Promise<Uint8Array> {
+  const { data } = decodeBytes(frame);
+  if ((frame.flags & FLAG_ZSTD) !== 0) return decompress(data, rawBytes);
+  if (data.length !== rawBytes) throw violation(`${data.length} bytes in place of ${rawBytes}`);
+  return data;
+}
+
+function nameOf({ head, frame }: Unit): string {
+  if (frame === undefined) return `solid-${head.level}`;
+  return (frame.flags & FLAG_ZSTD) === 0 ? "plain" : `direct-${head.level}`;
+}
+
+async function receiveOpened(stream: IncomingStream, target: ContentsTarget): Promise<void> {
+  const frame = await stream.next();
+  if (frame.type !== TYPE.OPENED) throw violation(`frame type ${frame.type} before OPENED`);
+  const { sizeBytes } = decodeJson(frame, ContentsOpenedSchema);
+  if (sizeBytes === target.totalBytes) return;
+  throw peerError("size-mismatch", `${sizeBytes} bytes of contents, not ${target.totalBytes}`, {
+    subject: target.request.component,
+  });
+}
+
+/**
+ * Receives what the target lacks over one connection, up to END.
+ *
+ * @throws `transfer.pack-invalid`, `transfer.protocol-violation`, `transfer.size-mismatch`, the
+ *   sender's error, the reason why the connection ended, what `take` and the store throw
+ */
+export async function receiveContents(
+  receiver: Receiver,
+  target: ContentsTarget,
+  place: ContentsPlace,
+  options: { readonly signal: AbortSignal; readonly onPiece: () => void },
+): Promise<void> {
+  const { component, bases } = target.request;
+  target.begin();
+  const stream = receiver.open({ kind: "contents", component, bases, from: target.position });
+  stream.send(TYPE.WANT, target.want);
+  const stop = new AbortController();
+  const onStop = (): void => {
+    stop.abort(violation("stopped"));
+    stream.fail(stop.signal.reason);
+  };
+  const abort = (): void => stream.fail(options.signal.reason);
+  options.signal.addEventListener("abort", abort, { once: true });
+  const wireBytes = target.wireBytes;
+  let opened: Bases | undefined;
+  try {
+    opened = await openBases(place, target.request);
+    await receiveOpened(stream, target);
+    const signal = AbortSignal.any([options.signal, stop.signal]);
+    const contents = new ContentsReceiver(stream, target, opened, place.memory, signal);
+    await contents.run(onStop, () => {
+      target.wireBytes = wireBytes + stream.wireBytes;
+      options.onPiece();
+    });
+  } catch (cause) {
+    receiver.done(stream, cause);
+    throw cause;
+  } finally {
+    target.wireBytes = wireBytes + stream.wireBytes;
+    options.signal.removeEventListener("abort", abort);
+    await Promise.allSettled((opened?.readers ?? []).map((reader) => reader.close()));
+  }
+}

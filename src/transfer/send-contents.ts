@@ -1,0 +1,212 @@
+import type { Digest } from "#core";
+import { SOLID_LEVELS, type PackPlan } from "#delta";
+import type { CompressionMode } from "./compression.ts";
+import type { ComponentContents, DataSource } from "./contract.ts";
+import type { Encoders } from "./encoders.ts";
+import {
+  encodingMemoryBytes,
+  encodingOf,
+  linkBitsPerSecond,
+  packMemoryBytes,
+  packParameters,
+} from "./encoding.ts";
+import { peerError } from "./errors.ts";
+import { PackEncoder, type ReadyFrame } from "./pack-encoder.ts";
+import { planContents, plansFrom } from "./pack-plan.ts";
+import type { LinkMeter } from "./meter.ts";
+import { pipelined } from "./pipeline.ts";
+import { RAW_BYTES_MAX } from "./protocol.ts";
+import type { OutgoingStream } from "./sender-stream.ts";
+import { decodeWant, wantedIndices } from "./want.ts";
+
+/** Packs and direct frames in hand. */
+const PIPELINE_DEPTH = 8;
+/** What a direct frame takes: raw, compressed, and the compressor. */
+const DIRECT_MEMORY_BYTES = 4 * RAW_BYTES_MAX;
+/** Keys are looked up for so many packs at a time. */
+const LOOKUPS_MAX = 16;
+
+export interface ContentsSession {
+  readonly source: DataSource;
+  readonly meter: LinkMeter;
+  readonly compression: CompressionMode;
+  readonly encoders: Encoders;
+}
+
+interface Pending {
+  readonly start: number;
+  readonly plan: PackPlan;
+  readonly cachedLevels: readonly number[];
+}
+
+/** Opens the bases that are held here, in the order in which they were named. */
+export async function openBases(
+  source: DataSource,
+  ids: readonly Digest[],
+): Promise<ComponentContents[]> {
+  const opened = await Promise.allSettled(ids.map((id) => source.openBase(id)));
+  return opened.flatMap((result) =>
+    result.status === "fulfilled" && result.value !== undefined ? [result.value] : [],
+  );
+}
+
+export async function closeAll(opened: readonly ComponentContents[]): Promise<void> {
+  await Promise.allSettled(opened.map(({ reader }) => reader.close()));
+}
+
+/** One work unit: a whole solid pack, or a frame of a direct one. Gives its memory back. */
+interface Unit {
+  readonly frames: readonly ReadyFrame[];
+  readonly free: () => void;
+}
+
+/** What is to be made, with the memory for it. */
+interface Order {
+  readonly make: () => Promise<readonly ReadyFrame[]>;
+  readonly free: () => void;
+}
+
+/** One stream of contents at its sender. */
+class ContentsSender {
+  readonly #session: ContentsSession;
+  readonly #encoder: PackEncoder;
+  readonly #signal: AbortSignal;
+  readonly #pending: Pending[];
+
+  constructor(
+    session: ContentsSession,
+    encoder: PackEncoder,
+    pending: readonly Pending[],
+    signal: AbortSignal,
+  ) {
+    this.#session = session;
+    this.#encoder = encoder;
+    this.#pending = [...pending];
+    this.#signal = signal;
+  }
+
+  /** What is to be made, one after the other, each as soon as there is memory for it. */
+  async *orders(): AsyncGenerator<Order, void, undefined> {
+    for (;;) {
+      const pack = this.#pending[0];
+      if (pack === undefined) return;
+      const { compression, meter, encoders } = this.#session;
+      const bitsPerSecond = linkBitsPerSecond(meter.rate());
+      const memoryBytes = encodingMemoryBytes(bitsPerSecond);
+      encoders.memory.resize(memoryBytes);
+      const encoding =
+        compression === "none"
+          ? ({ kind: "direct", level: undefined } as const)
+          : encodingOf(this.#pending, { bitsPerSecond, cores: encoders.cores });
+      this.#pending.shift();
+      if (encoding.kind === "direct") yield* this.#direct(pack, encoding.level);
+      else yield await this.#solid(pack, encoding.level, memoryBytes);
+    }
+  }
+
+  async #solid({ plan, start }: Pending, level: number, memoryBytes: number): Promise<Order> {
+    const parameters = packParameters(plan, level, memoryBytes);
+    const needed = packMemoryBytes(plan, parameters);
+    const free = await this.#session.encoders.memory.take(needed, this.#signal);
+    return { make: () => this.#encoder.solidFrames(plan, start, { level, memoryBytes }), free };
+  }
+
+  async *#direct({ plan, start }: Pending, level: number | undefined): AsyncGenerator<Order> {
+    const { rawBytes } = plan;
+    const head = this.#encoder.directHead(plan, start, level);
+    for (let from = 0; from < rawBytes; from += RAW_BYTES_MAX) {
+      const to = Math.min(from + RAW_BYTES_MAX, rawBytes);
+      const free = await this.#session.encoders.memory.take(DIRECT_MEMORY_BYTES, this.#signal);
+      const make = async () => {
+        const frame = await this.#encoder.directFrame(plan, { from, to }, level);
+        return from === 0 ? [head, frame] : [frame];
+      };
+      yield { make, free };
+    }
+  }
+}
+
+async function made({ make, free }: Order): Promise<Unit> {
+  try {
+    return { frames: await make(), free };
+  } catch (cause) {
+    free();
+    throw cause;
+  }
+}
+
+/** The packs that are to be sent, with what the cache has of them. */
+async function withCached(
+  plans: readonly { readonly start: number; readonly plan: PackPlan }[],
+  encoder: PackEncoder,
+  session: ContentsSession,
+): Promise<Pending[]> {
+  const memoryBytes = encodingMemoryBytes(linkBitsPerSecond(session.meter.rate()));
+  const lookUp = async (plan: PackPlan): Promise<number[]> => {
+    const sizes = await Promise.all(
+      SOLID_LEVELS.map((level) =>
+        session.source.packs.sizeOf(encoder.keyOf(plan, packParameters(plan, level, memoryBytes))),
+      ),
+    );
+    return SOLID_LEVELS.filter((_, index) => sizes[index] !== undefined);
+  };
+  const pending: Pending[] = [];
+  for (let at = 0; at < plans.length; at += LOOKUPS_MAX) {
+    const looked = plans.slice(at, at + LOOKUPS_MAX).map(async ({ start, plan }) => {
+      return { start, plan, cachedLevels: await lookUp(plan) };
+    });
+    pending.push(...(await Promise.all(looked)));
+  }
+  return pending;
+}
+
+async function sendPacks(stream: OutgoingStream, sender: ContentsSender): Promise<void> {
+  const units = pipelined(sender.orders(), PIPELINE_DEPTH, made);
+  for await (const { frames, free } of units) {
+    try {
+      for (const { rawBytes, encoding, ...frame } of frames) {
+        await stream.data(frame, rawBytes, encoding);
+      }
+    } finally {
+      free();
+    }
+  }
+}
+
+/**
+ * Sends the contents that WANT names, from `from` raw bytes on.
+ *
+ * @throws `transfer.not-offered`, `transfer.protocol-violation`, what the source throws
+ */
+export async function sendContents(
+  stream: OutgoingStream,
+  session: ContentsSession,
+  request: { readonly component: Digest; readonly bases: readonly Digest[]; readonly from: number },
+): Promise<void> {
+  const { source } = session;
+  const component = await source.openComponent(request.component);
+  const bases: ComponentContents[] = [];
+  try {
+    bases.push(...(await openBases(source, request.bases)));
+    if (bases.length < request.bases.length) {
+      throw peerError("not-offered", "a base is no longer held here");
+    }
+    const wanted = decodeWant(await stream.wanted(), component.recipe.contents.length);
+    const plans = planContents(component, bases, wantedIndices(wanted));
+    const totalBytes = plans.reduce((sum, { rawBytes }) => sum + rawBytes, 0);
+    if (request.from > totalBytes) throw peerError("not-offered", "nothing is there to go on with");
+    const progress = { doneBytes: request.from, totalBytes };
+    stream.opened(request.component, { sizeBytes: totalBytes }, progress);
+    const encoder = new PackEncoder({
+      component,
+      bases,
+      packs: source.packs,
+      slots: session.encoders.slots,
+    });
+    const pending = await withCached(plansFrom(plans, request.from), encoder, session);
+    await sendPacks(stream, new ContentsSender(session, encoder, pending, stream.signal));
+    stream.ended({});
+  } finally {
+    await closeAll([component, ...bases]);
+  }
+}

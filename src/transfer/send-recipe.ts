@@ -1,0 +1,93 @@
+import type { Digest } from "#core";
+import { solidParameters } from "#delta";
+import { encodeRecipe } from "#image";
+import type { ComponentContents } from "./contract.ts";
+import { peerError } from "./errors.ts";
+import { bytesPrefix } from "./messages.ts";
+import {
+  RAW_BYTES_MAX,
+  RECIPE_BYTES_MAX,
+  RECIPE_DICTIONARY_BYTES_MAX,
+  RECIPE_WIRE_BYTES_MAX,
+  TYPE,
+} from "./protocol.ts";
+import { closeAll, openBases, type ContentsSession } from "./send-contents.ts";
+import type { OutgoingStream } from "./sender-stream.ts";
+import { compressFrame, dictionaryOf } from "./solid.ts";
+
+/** Up to so many bytes, recipe and dictionary, the highest level takes about a second. */
+const SMALL_BYTES = 4 * 2 ** 20;
+const TABLE_LOG_MAX = 23;
+
+/** The dictionary that an encoded recipe is. */
+export function recipeDictionary(encoded: Uint8Array): Buffer {
+  const dictionary = dictionaryOf(encoded.length);
+  dictionary.set(encoded, 1);
+  return dictionary;
+}
+
+/** The recipe that serves as dictionary: the nearest base's, unless it is too large for one. */
+function referenceAmong(bases: readonly ComponentContents[]) {
+  const nearest = bases[0];
+  if (nearest === undefined) return undefined;
+  const encoded = encodeRecipe(nearest.recipe);
+  return encoded.length > RECIPE_DICTIONARY_BYTES_MAX
+    ? undefined
+    : { base: nearest.component, dictionary: recipeDictionary(encoded) };
+}
+
+async function compressRecipe(encoded: Uint8Array, dictionary: Uint8Array | undefined) {
+  const dictionaryBytes = dictionary?.length ?? 0;
+  const level = encoded.length + dictionaryBytes <= SMALL_BYTES ? 19 : 9;
+  const chosen = solidParameters(level, encoded.length, dictionaryBytes);
+  const parameters = {
+    ...chosen,
+    hashLog: Math.min(chosen.hashLog, TABLE_LOG_MAX),
+    chainLog: Math.min(chosen.chainLog, TABLE_LOG_MAX),
+  };
+  const bytesMax = RECIPE_WIRE_BYTES_MAX;
+  const frame = await compressFrame(encoded, parameters, { bytesMax, dictionary });
+  if (frame === undefined) throw peerError("not-offered", "the recipe is too large to travel");
+  return { frame, encoding: `solid-${level}` };
+}
+
+/**
+ * Sends a component's recipe as one zstd frame, with that of the nearest of the bases that are held
+ * here as dictionary.
+ *
+ * @throws `transfer.not-offered`, what the source throws
+ */
+export async function sendRecipe(
+  stream: OutgoingStream,
+  session: ContentsSession,
+  request: { readonly component: Digest; readonly bases: readonly Digest[] },
+): Promise<void> {
+  const component = await session.source.openComponent(request.component);
+  const bases = await openBases(session.source, request.bases);
+  try {
+    const encoded = encodeRecipe(component.recipe);
+    if (encoded.length > RECIPE_BYTES_MAX) {
+      throw peerError("not-offered", "the recipe is too large to travel");
+    }
+    const reference = referenceAmong(bases);
+    const { frame, encoding } = await session.encoders.slots.run(() =>
+      compressRecipe(encoded, reference?.dictionary),
+    );
+    const content = {
+      sizeBytes: encoded.length,
+      bases: bases.map((base) => base.component),
+      ...(reference === undefined ? {} : { base: reference.base }),
+    };
+    const progress = { doneBytes: 0, totalBytes: encoded.length };
+    stream.opened(`recipe ${request.component}`, content, progress);
+    for (let at = 0; at < frame.length; at += RAW_BYTES_MAX) {
+      const data = frame.subarray(at, at + RAW_BYTES_MAX);
+      const parts = [bytesPrefix(at, data.length), data];
+      const rawBytes = Math.floor((encoded.length * data.length) / frame.length);
+      await stream.data({ type: TYPE.BYTES, flags: 0, parts }, rawBytes, encoding);
+    }
+    stream.ended({});
+  } finally {
+    await closeAll([component, ...bases]);
+  }
+}

@@ -1,0 +1,84 @@
+/** Zstandard frames with a dictionary, on Node's thread pool; see doc/data-protocol.md. */
+import { constants, zstdCompress, zstdDecompress, type ZstdOptions } from "node:zlib";
+import { hasErrorCode } from "./errors.ts";
+
+/** What a frame is made with; all but the level as zstd's `ZSTD_c_` parameters. */
+export interface FrameParameters {
+  readonly compressionLevel: number;
+  readonly windowLog: number;
+  readonly hashLog: number;
+  readonly chainLog: number;
+}
+
+const CHUNK_BYTES = 2 ** 18;
+const WINDOW_LOG_MIN = 10;
+
+/** The least window that spans so many bytes. */
+export function windowLogOf(rawBytes: number): number {
+  return Math.max(WINDOW_LOG_MIN, Math.ceil(Math.log2(Math.max(1, rawBytes))));
+}
+
+/**
+ * A dictionary as both sides load it: one zero byte, then the references. Without the zero byte
+ * references that begin with zstd's dictionary magic would be parsed.
+ */
+export function dictionaryOf(sizeBytes: number): Buffer {
+  const dictionary = Buffer.allocUnsafeSlow(1 + sizeBytes);
+  dictionary[0] = 0;
+  return dictionary;
+}
+
+/**
+ * One zstd frame with content size and checksum; undefined when it would have more than
+ * `bytesMax`. The dictionary is reachable throughout: the frame's window is its whole content.
+ */
+export function compressFrame(
+  raw: Uint8Array,
+  parameters: FrameParameters,
+  options: { readonly bytesMax: number; readonly dictionary?: Uint8Array | undefined },
+): Promise<Buffer | undefined> {
+  const { bytesMax, dictionary } = options;
+  const zstd: ZstdOptions = {
+    params: {
+      [constants.ZSTD_c_compressionLevel]: parameters.compressionLevel,
+      [constants.ZSTD_c_checksumFlag]: 1,
+      // No larger than the content: the receiver bounds its memory by it.
+      [constants.ZSTD_c_windowLog]: windowLogOf(raw.length),
+      [constants.ZSTD_c_hashLog]: parameters.hashLog,
+      [constants.ZSTD_c_chainLog]: parameters.chainLog,
+    },
+    chunkSize: CHUNK_BYTES,
+    maxOutputLength: bytesMax,
+    ...(dictionary === undefined ? {} : { dictionary }),
+  };
+  const pledged = { ...zstd, pledgedSrcSize: raw.length };
+  return new Promise((resolve, reject) => {
+    zstdCompress(raw, pledged, (error, result) => {
+      if (error === null) resolve(result);
+      else if (hasErrorCode(error, "ERR_BUFFER_TOO_LARGE")) resolve(undefined);
+      else reject(error);
+    });
+  });
+}
+
+/**
+ * The inverse: exactly `rawBytes`, else undefined. Memory is bounded by `rawBytes`, the dictionary
+ * and a window of `rawBytes`, rounded up to a power of two.
+ */
+export function decompressFrame(
+  data: Uint8Array,
+  rawBytes: number,
+  dictionary?: Uint8Array,
+): Promise<Buffer | undefined> {
+  const options = {
+    params: { [constants.ZSTD_d_windowLogMax]: windowLogOf(rawBytes) },
+    maxOutputLength: rawBytes,
+    chunkSize: Math.max(64, rawBytes),
+    ...(dictionary === undefined ? {} : { dictionary }),
+  };
+  return new Promise((resolve) => {
+    zstdDecompress(data, options, (error, result) => {
+      resolve(error === null && result.length === rawBytes ? result : undefined);
+    });
+  });
+}
