@@ -1,3 +1,4 @@
+import { availableParallelism, loadavg } from "node:os";
 import { join } from "node:path";
 import { reportOf, type World } from "#core";
 import {
@@ -165,6 +166,7 @@ function toolsOf(
     dataServer,
     dataIdentity,
     hooks,
+    freeCores,
     ratios: new RatioCache(world, join(layout.cache, "ratios.json")),
     peerTimeout_ms: config.times.peerTimeout,
     retry_ms: config.times.retry,
@@ -178,4 +180,10 @@ function toolsOf(
     progress: (migration, progress) => board.report(migration, progress),
     own: (migration, component, blobs) => board.own(migration, component, blobs),
   };
+}
+
+/** By the load of the last minute; at least half of one, as every process gets its share. */
+function freeCores(): number {
+  const [load = 0] = loadavg();
+  return Math.max(0.5, availableParallelism() - load);
 }

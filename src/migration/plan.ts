@@ -2,6 +2,8 @@ import {
   caseOf,
   componentsOf,
   type Appliance,
+  type ComponentReference,
+  type ContentShares,
   type Digest,
   type MigrationMode,
   type Plan,
@@ -10,6 +12,13 @@ import {
 
 /** Bytes of frames, TLS records and negotiation beside the payload, as a share of it. */
 const OVERHEAD = 0.005;
+
+/** What the fetch of one component would move. */
+export interface ComponentMove {
+  /** On the wire. */
+  readonly bytes: number;
+  readonly contents: ContentShares;
+}
 
 export interface PlanInput {
   readonly machine: string;
@@ -21,6 +30,8 @@ export interface PlanInput {
   readonly held: readonly Digest[];
   /** Compressed size over raw size by component id, from a sample: 0 to 1. */
   readonly ratios: ReadonlyMap<Digest, number>;
+  /** What components that are not held would move; absent ones move compressed as a whole. */
+  readonly moves?: ReadonlyMap<Digest, ComponentMove>;
   readonly userData: { readonly allocatedBytes: number; readonly bytes: number };
   readonly rate: Plan["rate"];
   /** What the source pays for each gigabyte that leaves it. */
@@ -31,11 +42,9 @@ export interface PlanInput {
 /** What a migration would move, component by component. Pure. */
 export function makePlan(input: PlanInput): Plan {
   const held = new Set(input.held);
-  const components = componentsOf(input.appliance).map((component): PlannedComponent => {
-    const ratio = input.ratios.get(component.id) ?? 1;
-    const isHeld = held.has(component.id);
-    return { component, held: isHeld, bytes: isHeld ? 0 : Math.ceil(component.sizeBytes * ratio) };
-  });
+  const components = componentsOf(input.appliance).map((component) =>
+    held.has(component.id) ? { component, held: true, bytes: 0 } : missing(component, input),
+  );
   const payload = components.reduce((sum, { bytes }) => sum + bytes, input.userData.bytes);
   const totalBytes = Math.ceil(payload * (1 + OVERHEAD));
   const { machine, source, destination, mode, userData, rate, notes } = input;
@@ -54,6 +63,12 @@ export function makePlan(input: PlanInput): Plan {
     price: (totalBytes / 1e9) * input.pricePerGB,
     notes,
   };
+}
+
+function missing(component: ComponentReference, { ratios, moves }: PlanInput): PlannedComponent {
+  const ratio = ratios.get(component.id) ?? 1;
+  const move = moves?.get(component.id) ?? { bytes: Math.ceil(component.sizeBytes * ratio) };
+  return { component, held: false, ...move };
 }
 
 /** The same machine as one compressed block: every component and the user data. */

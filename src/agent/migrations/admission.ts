@@ -1,13 +1,17 @@
 import {
   componentsOf,
+  referenceOf,
   TesseraError,
   type Appliance,
+  type ComponentReference,
   type Json,
   type Machine,
   type Offer,
 } from "#core";
+import { nearestBases } from "#delta";
 import { objections } from "#placement";
 import {
+  BASES_MAX,
   decodePlanQuestion,
   decodeProposal,
   MIGRATION_VERSION,
@@ -47,14 +51,25 @@ export class Admission {
   async answerPlan(from: string, body: Json): Promise<PlanAnswer> {
     const { version, machine, name, appliance, userDataBytes } = decodePlanQuestion(from, body);
     const candidate = { uuid: machine, name, appliance, allocatedBytes: userDataBytes };
+    const wanted = componentsOf(appliance);
+    const held = await heldOf(this.#tools, wanted);
     return {
-      held: await heldOf(this.#tools, componentsOf(appliance)),
+      held,
+      bases: await this.#bases(wanted.filter(({ id }) => !held.includes(id))),
       certificate: this.#tools.endpoint().certificate,
       objections:
         version > MIGRATION_VERSION
           ? [`speaks migration version ${MIGRATION_VERSION}`]
           : await this.#objections(candidate),
     };
+  }
+
+  async #bases(missing: readonly ComponentReference[]): Promise<PlanAnswer["bases"]> {
+    const held = (await this.#tools.store.list()).map(referenceOf);
+    return missing.map((component) => ({
+      component: component.id,
+      bases: nearestBases(component, held, BASES_MAX).map(({ id }) => id),
+    }));
   }
 
   /**

@@ -4,7 +4,7 @@
  *
  *     source                                        destination
  *       | plan-get {appliance, sizes}          ->      |   what do you hold, would you take it?
- *       |      <- {held, certificate, objections}      |
+ *       |      <- {held, bases, certificate, objections} |
  *       | session-initiate {proposal}          ->      |
  *       |      <- {status: accepted}                   |
  *       | session-info {status} ...            <->     |   repeated, in both directions
@@ -19,6 +19,9 @@ import { DESTINATION, SOURCE, type DestinationPhase, type SourcePhase } from "#m
 import { endpointShape, stopShape } from "./record.ts";
 
 export const MIGRATION_VERSION = 1;
+
+/** Most components that are named as bases for one. */
+export const BASES_MAX = 16;
 
 const uuid = z.string().regex(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, "is not a UUID");
 const name = z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, "is not a machine's name");
@@ -37,6 +40,11 @@ const planQuestion = z.object({
 
 const planAnswer = z.object({
   held: z.array(digest).max(4096),
+  /** For components that it lacks: those that it would use as bases, the nearest first. */
+  bases: z
+    .array(z.object({ component: digest, bases: z.array(digest).max(BASES_MAX) }))
+    .max(4096)
+    .optional(),
   certificate: digest,
   /** Why the machine would not be taken; empty when it would. */
   objections: z.array(z.string().max(1024)).max(64),

@@ -15,6 +15,7 @@ import { makePlan } from "#migration";
 import { rankClouds, type Candidacy } from "#placement";
 import { compressionLevel } from "#transfer";
 import { sampleRatio } from "./estimate.ts";
+import { movesOf } from "./moves.ts";
 import { decodePlanAnswer, encode, MIGRATION_VERSION, type PlanAnswer } from "./messages.ts";
 import type { MigrationTools } from "./tools.ts";
 
@@ -71,6 +72,7 @@ export class Planner {
       appliance: route.machine.appliance,
       held: answer.held,
       ratios: await this.#ratiosOf(componentsOf(route.machine.appliance), level),
+      moves: await movesOf(this.#tools, route.machine.appliance, answer, rate.bitsPerSecond),
       userData: {
         allocatedBytes: userData.allocatedBytes,
         bytes: await this.#userDataBytes(route.machine.uuid, block, level),
@@ -114,7 +116,11 @@ export class Planner {
     });
   }
 
-  async #userDataBytes(uuid: string, block: UserDataBlock, level: number): Promise<number> {
+  async #userDataBytes(
+    uuid: string,
+    block: UserDataBlock,
+    level: number | undefined,
+  ): Promise<number> {
     const { allocatedBytes, ranges } = block;
     const ratio = await this.#withUserData(uuid, (device) => sampleRatio(device, ranges, level));
     return Math.ceil(allocatedBytes * ratio);
@@ -133,17 +139,17 @@ export class Planner {
   /** Sampled once for each component and level, one after the other: each uses all processors. */
   async #ratiosOf(
     components: readonly ComponentReference[],
-    level: number,
+    level: number | undefined,
   ): Promise<Map<Digest, number>> {
     const ratios = new Map<Digest, number>();
     for (const { id, sizeBytes } of components) {
       const measure = (): Promise<number> => this.#sample(id, sizeBytes, level);
-      ratios.set(id, await this.#tools.ratios.ratio(id, level, measure));
+      ratios.set(id, await this.#tools.ratios.ratio(id, level ?? 0, measure));
     }
     return ratios;
   }
 
-  async #sample(id: Digest, sizeBytes: number, level: number): Promise<number> {
+  async #sample(id: Digest, sizeBytes: number, level: number | undefined): Promise<number> {
     const reader = await this.#tools.store.openBlob(id);
     try {
       return await sampleRatio(reader, [{ offset: 0, length: sizeBytes }], level);

@@ -23,4 +23,6 @@ export interface MigrationTools extends CourseTools {
   /** Tells the board which blobs a component has. */
   own(migration: string, component: Digest, blobs: readonly Digest[]): void;
   readonly ratios: RatioCache;
+  /** Processors that nothing else uses at the moment: above 0, may be a fraction. */
+  freeCores(): number;
 }

@@ -1,0 +1,276 @@
+/** Predicts what the contents of a component will take on the wire, before any of it travels. */
+import { SOLID_LEVELS, estimateBytes, type PackPlan, type PackSample } from "#delta";
+import type { Clock, ContentShares } from "#core";
+import type { PackCache } from "#repository";
+import type { ComponentContents } from "./contract.ts";
+import {
+  encodingMemoryBytes,
+  encodingOf,
+  packMemoryBytes,
+  packParameters,
+  type PendingPack,
+} from "./encoding.ts";
+import { PackEncoder, type ReadyFrame } from "./pack-encoder.ts";
+import { planContents } from "./pack-plan.ts";
+import { RAW_BYTES_MAX } from "./protocol.ts";
+import { recipeFrame } from "./send-recipe.ts";
+import { Slots } from "./slots.ts";
+
+/** A level at which everything can be tried; the ratio of the real one to it is sampled. */
+const QUICK_LEVEL = 1;
+const QUICK_PATCH_LEVEL = 6;
+const QUICK_FRAMES_MAX = 256;
+const SLOW_SAMPLES_MAX = 24;
+
+export interface EstimateInput {
+  readonly clock: Clock;
+  readonly component: ComponentContents;
+  /** Those that the receiver would name and that are held here, the nearest first. */
+  readonly bases: readonly ComponentContents[];
+  readonly packs: PackCache;
+  readonly conditions: { readonly bitsPerSecond: number; readonly cores: number };
+  /** About how long the samples may take; at least one of each kind is taken. */
+  readonly budget_ms: number;
+}
+
+export interface ContentsEstimate {
+  /** Of recipe and contents, with frames, TLS and TCP. */
+  readonly bytes: number;
+  readonly contents: ContentShares;
+  /** Share of the raw bytes, 0 to 1, that is known rather than estimated. */
+  readonly knownShare: number;
+}
+
+/** Contents of the component that none of the bases has. */
+function wantedOf({ component, bases }: EstimateInput): number[] {
+  const keyOf = (one: ComponentContents, index: number): string =>
+    Buffer.from(one.digests[index] ?? []).toString("base64");
+  const held = new Set(
+    bases.flatMap((base) => base.recipe.contents.map((_content, index) => keyOf(base, index))),
+  );
+  return [...component.recipe.contents.keys()].filter(
+    (index) => !held.has(keyOf(component, index)),
+  );
+}
+
+function sharesOf(
+  { component: { recipe } }: EstimateInput,
+  wanted: readonly number[],
+  plans: readonly PackPlan[],
+): ContentShares {
+  const missing = new Set(wanted);
+  const heldBytes = recipe.contents.reduce(
+    (sum, { sizeBytes }, index) => sum + (missing.has(index) ? 0 : sizeBytes),
+    0,
+  );
+  const bytes = (patched: boolean): number =>
+    plans
+      .filter((plan) => plan.references.length > 0 === patched)
+      .reduce((sum, { rawBytes }) => sum + rawBytes, 0);
+  return { heldBytes, patchedBytes: bytes(true), missingBytes: bytes(false) };
+}
+
+interface Candidate extends PendingPack {
+  /** By level: the encoded size of a pack that is in the cache; 0 where it has to be divided. */
+  readonly cached: ReadonlyMap<number, number>;
+}
+
+function kindOf({ references }: PackPlan): "patched" | "plain" {
+  return references.length > 0 ? "patched" : "plain";
+}
+
+/** Up to `most` items, each from the middle of an equal share of the list. */
+function spread<T>(items: readonly T[], most: number): T[] {
+  const count = Math.min(most, items.length);
+  return Array.from({ length: count }, (_none, index) =>
+    items.at(Math.floor(((index + 0.5) * items.length) / count)),
+  ).filter((item) => item !== undefined);
+}
+
+function wireBytesOf(frames: readonly ReadyFrame[]): number {
+  const bytes = (frame: ReadyFrame): number =>
+    frame.parts.reduce((sum, { length }) => sum + length, 0);
+  return frames.reduce((sum, frame) => sum + bytes(frame), 0);
+}
+
+/** The samples of one estimate, made side by side as long as the time lasts. */
+class Sampler {
+  readonly #input: EstimateInput;
+  readonly #encoder: PackEncoder;
+  readonly #memoryBytes: number;
+  readonly #slots: Slots;
+  readonly #end_ms: number;
+
+  constructor(input: EstimateInput) {
+    const { component, bases, packs, conditions, clock, budget_ms } = input;
+    this.#input = input;
+    this.#slots = new Slots(Math.max(1, Math.floor(conditions.cores)));
+    this.#encoder = new PackEncoder({ component, bases, packs, slots: this.#slots });
+    this.#memoryBytes = encodingMemoryBytes(conditions.bitsPerSecond);
+    this.#end_ms = clock.monotonic() + budget_ms;
+  }
+
+  async candidates(plans: readonly PackPlan[]): Promise<Candidate[]> {
+    const candidates: Candidate[] = [];
+    for (const plan of plans) {
+      const sizes = await Promise.all(
+        SOLID_LEVELS.map(async (level) => {
+          const parameters = packParameters(plan, level, this.#memoryBytes);
+          const bytes = await this.#input.packs.sizeOf(this.#encoder.keyOf(plan, parameters));
+          return bytes === undefined ? [] : ([[level, bytes]] as const);
+        }),
+      );
+      const cached = new Map(sizes.flat());
+      candidates.push({ plan, cached, cachedLevels: [...cached.keys()] });
+    }
+    return candidates;
+  }
+
+  /** Encodes `plans` one after the other, at least one, as long as there is time. */
+  async solid(plans: readonly PackPlan[], level: number): Promise<Map<PackPlan, number>> {
+    const sizes = new Map<PackPlan, number>();
+    const left = [...plans];
+    const worker = async (): Promise<void> => {
+      for (let plan = left.shift(); plan !== undefined; plan = left.shift()) {
+        sizes.set(plan, wireBytesOf(await this.#solidFrames(plan, level)));
+        if (this.#input.clock.monotonic() > this.#end_ms) return;
+      }
+    };
+    const memory = Math.max(...plans.map((plan) => this.#memoryOf(plan, level)), 1);
+    const workers = Math.max(1, Math.floor(this.#memoryBytes / memory));
+    const cores = Math.max(1, Math.floor(this.#input.conditions.cores));
+    await Promise.all(Array.from({ length: Math.min(workers, cores) }, worker));
+    return sizes;
+  }
+
+  #memoryOf(plan: PackPlan, level: number): number {
+    return packMemoryBytes(plan, packParameters(plan, level, this.#memoryBytes));
+  }
+
+  #solidFrames(plan: PackPlan, level: number): Promise<ReadyFrame[]> {
+    return this.#encoder.solidFrames(plan, 0, { level, memoryBytes: this.#memoryBytes });
+  }
+
+  /** Ratio of some packs, frame by frame. */
+  async direct(
+    plans: readonly PackPlan[],
+    level: number | undefined,
+    framesMax: number,
+  ): Promise<number> {
+    const pieces = plans.flatMap((plan) =>
+      Array.from({ length: Math.ceil(plan.rawBytes / RAW_BYTES_MAX) }, (_none, index) => ({
+        plan,
+        from: index * RAW_BYTES_MAX,
+        to: Math.min(plan.rawBytes, (index + 1) * RAW_BYTES_MAX),
+      })),
+    );
+    const sum = { raw: 0, encoded: 0 };
+    await Promise.all(
+      spread(pieces, framesMax).map(({ plan, ...range }) =>
+        this.#slots.run(async () => {
+          const frame = await this.#encoder.directFrame(plan, range, level);
+          sum.raw += frame.rawBytes;
+          sum.encoded += wireBytesOf([frame]);
+        }),
+      ),
+    );
+    return sum.raw === 0 ? 1 : sum.encoded / sum.raw;
+  }
+}
+
+/**
+ * Samples of the packs that are to be solid and are not in the cache: each at a quick level, some at
+ * the real one, which then are in the cache.
+ */
+async function solidSamples(
+  sampler: Sampler,
+  plans: readonly PackPlan[],
+  level: number,
+): Promise<PackSample[]> {
+  const patched = plans.filter((plan) => kindOf(plan) === "patched");
+  const plain = plans.filter((plan) => kindOf(plan) === "plain");
+  const samples: PackSample[] = [];
+  if (plain.length > 0) {
+    const real = await sampler.solid(spread(plain, SLOW_SAMPLES_MAX), level);
+    const measured = [...real.keys()];
+    const quick = await sampler.direct(measured, QUICK_LEVEL, QUICK_FRAMES_MAX);
+    const all = await sampler.direct(plain, QUICK_LEVEL, QUICK_FRAMES_MAX);
+    samples.push(scaled("plain", real, all / quick));
+  }
+  if (patched.length > 0) {
+    const some = spread(patched, SLOW_SAMPLES_MAX);
+    const real = await sampler.solid(some, level);
+    const quick = await sampler.solid(patched, QUICK_PATCH_LEVEL);
+    const ratio = (wanted: readonly PackPlan[]): number => {
+      const known = wanted.filter((plan) => quick.has(plan));
+      const raw = known.reduce((sum, { rawBytes }) => sum + rawBytes, 0);
+      return raw === 0 ? 1 : known.reduce((sum, plan) => sum + (quick.get(plan) ?? 0), 0) / raw;
+    };
+    samples.push(scaled("patched", real, ratio(patched) / ratio([...real.keys()])));
+  }
+  return samples;
+}
+
+function scaled(kind: string, sizes: ReadonlyMap<PackPlan, number>, factor: number): PackSample {
+  const rawBytes = [...sizes.keys()].reduce((sum, plan) => sum + plan.rawBytes, 0);
+  const encoded = [...sizes.values()].reduce((sum, bytes) => sum + bytes, 0);
+  return { kind, rawBytes: Math.max(1, rawBytes), encodedBytes: Math.round(encoded * factor) };
+}
+
+async function samplesOf(
+  sampler: Sampler,
+  candidates: readonly Candidate[],
+  level: number,
+): Promise<PackSample[]> {
+  const open = candidates.filter(({ cached }) => !isWhole(cached, level)).map(({ plan }) => plan);
+  return await solidSamples(sampler, open, level);
+}
+
+/** True when the cache has the pack itself, and not that it has to be divided. */
+function isWhole(cached: ReadonlyMap<number, number>, level: number): boolean {
+  return (cached.get(level) ?? 0) > 0;
+}
+
+/**
+ * What fetching a component by its recipe would put on the wire: packs that were made before by
+ * their size, others by samples. What is sampled at the level that is going to be used stays in the
+ * cache.
+ */
+export async function estimateContents(input: EstimateInput): Promise<ContentsEstimate> {
+  const { component, bases, conditions } = input;
+  const wanted = wantedOf(input);
+  const plans = planContents(component, bases, wanted);
+  const contents = sharesOf(input, wanted, plans);
+  const sampler = new Sampler(input);
+  const recipe = await recipeFrame(component, bases);
+  const candidates = await sampler.candidates(plans);
+  const encoding = encodingOf(candidates, conditions);
+  const sized = (cachedOf: (one: Candidate) => number | undefined) =>
+    candidates.map((candidate) => {
+      const { rawBytes, segments, references } = candidate.plan;
+      const kind = encoding.kind === "direct" ? "direct" : kindOf(candidate.plan);
+      const cachedBytes = cachedOf(candidate);
+      const counts = { segments: segments.length, references: references.length };
+      return { rawBytes, kind, ...counts, ...(cachedBytes === undefined ? {} : { cachedBytes }) };
+    });
+  const own = { rawBytes: 0, kind: "recipe", segments: 0, references: 0 };
+  const base = { ...own, cachedBytes: recipe.frame.length };
+  if (encoding.kind === "direct") {
+    const ratio =
+      encoding.level === undefined
+        ? 1
+        : await sampler.direct(plans, encoding.level, QUICK_FRAMES_MAX);
+    const { wireBytes, knownShare } = estimateBytes([base, ...sized(() => undefined)], [], ratio);
+    return { bytes: wireBytes, contents, knownShare };
+  }
+  const { level } = encoding;
+  const samples = await samplesOf(sampler, candidates, level);
+  const after = await sampler.candidates(plans);
+  const sizes = new Map(after.map(({ plan, cached }) => [plan, cached.get(level)]));
+  const known = sized(({ plan }) => {
+    const bytes = sizes.get(plan);
+    return bytes === undefined || bytes === 0 ? undefined : bytes;
+  });
+  const { wireBytes, knownShare } = estimateBytes([base, ...known], samples);
+  return { bytes: wireBytes, contents, knownShare };
+}
