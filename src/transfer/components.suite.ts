@@ -5,7 +5,7 @@ import { TesseraError, type Component, type Digest } from "#core";
 import { bufferSource, canonicalTree, fileSource, writeErofsFile, type TreeEntry } from "#image";
 import { openRepository, type ComponentStore, type PackCache } from "#repository";
 import type { ContentPiece, DataSource } from "./contract.ts";
-import type { Clouds } from "./fixture.suite.ts";
+import { referenceTo, type Clouds } from "./fixture.suite.ts";
 
 /** Bytes that follow from a seed; no compressor shrinks them. */
 export function noise(seed: string, sizeBytes: number): Buffer {
@@ -60,6 +60,13 @@ export async function addTree(
     await image.close();
     await rm(path);
   }
+}
+
+/** Puts a blob into a repository. */
+export async function hold(store: ComponentStore, bytes: Uint8Array): Promise<void> {
+  const ingest = await store.ingest(referenceTo(bytes));
+  await ingest?.append(bytes);
+  await ingest?.commit();
 }
 
 export function openSecond(clouds: Clouds, name = "sender-repository"): Promise<ComponentStore> {

@@ -7,12 +7,13 @@ import {
   addTree,
   edited,
   headOf,
+  hold,
   memoryPacks,
   noise,
   openSecond,
   sourceFrom,
 } from "./components.suite.ts";
-import { Clouds, MIB, portOf, soon } from "./fixture.suite.ts";
+import { Clouds, MIB, portOf, referenceTo, soon } from "./fixture.suite.ts";
 
 const TEXT = Buffer.from("all work and no play makes a dull boy. ".repeat(50_000));
 
@@ -89,4 +90,28 @@ test("an update travels as patches against what the receiver holds", async () =>
   for (const index of wanted) {
     assert.equal(headOf(contents.get(index) ?? Buffer.alloc(0)), recipe.contents[index]?.head);
   }
+});
+
+test("a blob travels with an older one as dictionary, where both sides hold it", async () => {
+  await using clouds = await Clouds.start();
+  const store = await openSecond(clouds);
+  const before = Buffer.from(noise("json", 300_000).toString("hex"));
+  const after = edited(before, 90_000);
+  await hold(clouds.store, before);
+  await hold(store, before);
+  await hold(store, after);
+  const server = await clouds.serving(sourceFrom(store));
+  const receiver = clouds.receiving(portOf(server));
+  const base = referenceTo(before).digest;
+  const wireBytes = await receiver.fetchBlob(referenceTo(after), soon(), { base });
+  assert.ok(wireBytes < 1000, `it took ${wireBytes}`);
+  assert.ok((await clouds.held(referenceTo(after).digest)).equals(after));
+
+  // Where the sender does not hold it, it does without.
+  const other = edited(before, 80_000);
+  await hold(store, other);
+  const unknown = referenceTo(Buffer.from("nobody has it")).digest;
+  const plain = await receiver.fetchBlob(referenceTo(other), soon(), { base: unknown });
+  assert.ok(plain > 200_000);
+  assert.ok((await clouds.held(referenceTo(other).digest)).equals(other));
 });

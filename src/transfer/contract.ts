@@ -1,5 +1,5 @@
 import type { BlobReference, ByteRange, Digest, EncodingShares } from "#core";
-import type { BlockDevice } from "#block";
+import type { BlockDevice, BlockDigests } from "#block";
 import type { Recipe } from "#image";
 import type { BlobReader, ContentsReader, HeldRecipe, PackCache } from "#repository";
 
@@ -50,6 +50,8 @@ export interface Lineage {
   readonly old: BlockDevice;
   /** Outside of these the present block equals the old one; absent when that is not known. */
   readonly changed?: readonly ByteRange[];
+  /** Of the old copy, checked; without them it is read and hashed. */
+  readonly digests?: BlockDigests;
 }
 
 /** A recipe as it came, with the bases that the sender holds too. */
@@ -86,12 +88,26 @@ export interface TransferProgress {
   readonly encodings?: EncodingShares;
 }
 
+/** What a receiver has that makes a user data block's way shorter. */
+export interface UserDataHelp {
+  /**
+   * A raw file with an earlier copy of the user data block. When the sender has that copy too, the
+   * file is consumed: the user data block is made of it. `path.blocks` beside it may hold the digests
+   * of its blocks.
+   */
+  readonly lineage?: { readonly path: string; readonly digest: Digest };
+  /** Opens the images of the appliance's components, which are all held, in the appliance's order. */
+  readonly images?: readonly (() => Promise<BlobReader>)[];
+}
+
 export interface UserDataReport {
   /** Over index and content of every non-zero block: see `userDataDigest`. */
   readonly digest: Digest;
   readonly sizeBytes: number;
   readonly allocatedBytes: number;
   readonly wireBytes: number;
+  /** It came as changes of an earlier copy. */
+  readonly lineage: boolean;
 }
 
 /** What a receiver has measured of its link to a source; absent before there are data. */
@@ -142,9 +158,14 @@ export interface DataReceiver {
   ): Promise<number>;
   /**
    * Fetches the user data block into `path`. `path` appears only when the whole is verified and
-   * durable; a partial file and its resume map lie beside it.
+   * durable; a partial file and its resume map lie beside it. `path.blocks` then holds the digests
+   * of its blocks. When the sender does not have the copy that `help` offers, all blocks travel.
    */
-  fetchUserData(path: string, signal: AbortSignal): Promise<UserDataReport>;
+  fetchUserData(
+    path: string,
+    signal: AbortSignal,
+    help?: UserDataHelp,
+  ): Promise<UserDataReport>;
   /** Bytes read from and written to the sockets so far. */
   wireBytes(): number;
   /** For receipts, and to rank sources. */

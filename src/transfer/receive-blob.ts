@@ -1,5 +1,6 @@
-import { TesseraError, hasCode, type BlobReference } from "#core";
-import type { Ingest } from "#repository";
+import { TesseraError, hasCode, type BlobReference, type Digest } from "#core";
+import type { ComponentStore, Ingest } from "#repository";
+import { blobDictionary } from "./blob-dictionary.ts";
 import { decompress } from "./compression.ts";
 import { peerError, violation } from "./errors.ts";
 import type { Frame } from "./frame.ts";
@@ -11,8 +12,9 @@ import {
   decodeZeroes,
 } from "./messages.ts";
 import { pipelined } from "./pipeline.ts";
-import { CHECKPOINT_BYTES, FLAG_ZSTD, RAW_BYTES_MAX, TYPE } from "./protocol.ts";
+import { CHECKPOINT_BYTES, FLAG_DICTIONARY, FLAG_ZSTD, RAW_BYTES_MAX, TYPE } from "./protocol.ts";
 import type { IncomingStream, Receiver } from "./receiver-streams.ts";
+import { decompressFrame } from "./solid.ts";
 
 const PIPELINE_DEPTH = 4;
 const ZEROES = new Uint8Array(RAW_BYTES_MAX);
@@ -91,7 +93,7 @@ export class BlobTarget {
   }
 }
 
-async function decodePiece(frame: Frame): Promise<Piece> {
+async function decodePiece(frame: Frame, dictionary: Buffer | undefined): Promise<Piece> {
   if (frame.type === TYPE.ZEROES) return { frame, ...decodeZeroes(frame) };
   if (frame.type === TYPE.END) {
     decodeJson(frame, BlobEndSchema);
@@ -99,6 +101,11 @@ async function decodePiece(frame: Frame): Promise<Piece> {
   }
   if (frame.type !== TYPE.BYTES) throw violation(`frame type ${frame.type} in a blob`);
   const { offset, rawBytes, data } = decodeBytes(frame);
+  if ((frame.flags & FLAG_DICTIONARY) !== 0) {
+    const bytes = dictionary && (await decompressFrame(data, rawBytes, dictionary));
+    if (bytes === undefined) throw violation("a frame that needs a dictionary does not decompress");
+    return { frame, offset, length: rawBytes, bytes };
+  }
   if ((frame.flags & FLAG_ZSTD) !== 0) {
     return { frame, offset, length: rawBytes, bytes: await decompress(data, rawBytes) };
   }
@@ -106,14 +113,41 @@ async function decodePiece(frame: Frame): Promise<Piece> {
   return { frame, offset, length: rawBytes, bytes: data };
 }
 
-async function receiveOpened(stream: IncomingStream, blob: BlobReference): Promise<void> {
+/** The base that the sender uses as dictionary. */
+async function receiveOpened(
+  stream: IncomingStream,
+  blob: BlobReference,
+  offered: Digest | undefined,
+): Promise<Digest | undefined> {
   const frame = await stream.next();
   if (frame.type !== TYPE.OPENED) throw violation(`frame type ${frame.type} before OPENED`);
-  const { sizeBytes } = decodeJson(frame, BlobOpenedSchema);
-  if (sizeBytes === blob.sizeBytes) return;
+  const { sizeBytes, base } = decodeJson(frame, BlobOpenedSchema);
+  if (base !== undefined && base !== offered) throw violation("a dictionary that was not offered");
+  if (sizeBytes === blob.sizeBytes) return base;
   throw peerError("size-mismatch", `the blob has ${sizeBytes} bytes, not ${blob.sizeBytes}`, {
     subject: blob.digest,
   });
+}
+
+async function openDictionary(
+  store: Pick<ComponentStore, "openBlob">,
+  base: Digest | undefined,
+): Promise<Buffer | undefined> {
+  if (base === undefined) return undefined;
+  const reader = await store.openBlob(base);
+  try {
+    return await blobDictionary(reader);
+  } finally {
+    await reader.close();
+  }
+}
+
+export interface BlobReceiving {
+  readonly store: Pick<ComponentStore, "openBlob">;
+  /** A held blob that may serve as dictionary. */
+  readonly base: Digest | undefined;
+  readonly signal: AbortSignal;
+  readonly onPiece: () => void;
 }
 
 /**
@@ -125,18 +159,20 @@ async function receiveOpened(stream: IncomingStream, blob: BlobReference): Promi
 export async function receiveBlob(
   receiver: Receiver,
   target: BlobTarget,
-  signal: AbortSignal,
-  onPiece: () => void,
+  { store, base, signal, onPiece }: BlobReceiving,
 ): Promise<void> {
   const { blob } = target;
-  const stream = receiver.open({ kind: "blob", digest: blob.digest, offset: target.position });
+  const offer = base === undefined ? {} : { base };
+  const open = { kind: "blob", digest: blob.digest, offset: target.position } as const;
+  const stream = receiver.open({ ...open, ...offer });
   const abort = (): void => stream.fail(signal.reason);
   signal.addEventListener("abort", abort, { once: true });
   const wireBytes = target.wireBytes;
   try {
-    await receiveOpened(stream, blob);
+    const dictionary = await openDictionary(store, await receiveOpened(stream, blob, base));
+    const decode = (frame: Frame) => decodePiece(frame, dictionary);
     const stop = (): void => stream.fail(violation("stopped"));
-    for await (const piece of pipelined(stream.frames(), PIPELINE_DEPTH, decodePiece, stop)) {
+    for await (const piece of pipelined(stream.frames(), PIPELINE_DEPTH, decode, stop)) {
       if (piece.frame.type !== TYPE.END) await target.take(piece);
       stream.recycle(piece.frame);
       target.wireBytes = wireBytes + stream.wireBytes;

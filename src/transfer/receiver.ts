@@ -73,14 +73,20 @@ class DiallingReceiver implements DataReceiver {
     return Promise.resolve();
   }
 
-  fetchBlob(blob: BlobReference, signal: AbortSignal): Promise<number> {
+  fetchBlob(
+    blob: BlobReference,
+    signal: AbortSignal,
+    { base }: { readonly base?: Digest } = {},
+  ): Promise<number> {
     return this.#slots.run(async () => {
       signal.throwIfAborted();
       const ingest = await openIngest(this.#options.store, blob, signal);
       if (ingest === undefined) return 0;
+      const { store } = this.#options;
       const target = new BlobTarget(ingest);
+      const onPiece = (): void => this.#blobProgress(target);
       const received = this.#overLink(signal, (receiver) =>
-        receiveBlob(receiver, target, signal, () => this.#blobProgress(target)),
+        receiveBlob(receiver, target, { store, base, signal, onPiece }),
       );
       await keptOnFailure(received, target);
       await target.commit();

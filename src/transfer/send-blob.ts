@@ -1,10 +1,12 @@
+import type { Digest } from "#core";
 import { isZero } from "#block";
+import { compressWith } from "./blob-dictionary.ts";
 import type { BlobReader } from "#repository";
 import { Compressor } from "./compression.ts";
 import { peerError } from "./errors.ts";
 import { bytesPrefix, encodeZeroes } from "./messages.ts";
 import { pipelined } from "./pipeline.ts";
-import { FLAG_ZSTD, RAW_BYTES_MAX, TYPE } from "./protocol.ts";
+import { FLAG_DICTIONARY, FLAG_ZSTD, RAW_BYTES_MAX, TYPE } from "./protocol.ts";
 import type { OutgoingStream } from "./sender-stream.ts";
 
 export const PIPELINE_DEPTH = 4;
@@ -38,15 +40,26 @@ async function* piecesOf(reader: BlobReader, from: number): AsyncGenerator<BlobP
 export async function sendBlob(
   stream: OutgoingStream,
   reader: BlobReader,
-  options: { readonly name: string; readonly offset: number; readonly level: LevelNow },
+  options: {
+    readonly name: string;
+    readonly offset: number;
+    readonly level: LevelNow;
+    /** A blob that both sides hold, as dictionary. */
+    readonly base?: { readonly digest: Digest; readonly dictionary: Buffer } | undefined;
+  },
 ): Promise<void> {
-  const { name, offset, level } = options;
+  const { name, offset, level, base } = options;
   const { sizeBytes } = reader;
   if (offset > sizeBytes) throw peerError("not-offered", "the offset is behind the blob's end");
-  stream.opened(name, { sizeBytes }, { doneBytes: offset, totalBytes: sizeBytes });
+  const content = base === undefined ? { sizeBytes } : { sizeBytes, base: base.digest };
+  stream.opened(name, content, { doneBytes: offset, totalBytes: sizeBytes });
   const packer = new Compressor();
+  const flagsOf = base === undefined ? FLAG_ZSTD : FLAG_ZSTD | FLAG_DICTIONARY;
   const pieces = pipelined(piecesOf(reader, offset), PIPELINE_DEPTH, async (piece) => {
     const chosen = level();
+    if (base !== undefined && piece.bytes !== undefined) {
+      return { piece, packed: await compressWith(piece.bytes, base.dictionary), level: "solid-19" };
+    }
     const packed = piece.bytes === undefined ? undefined : await packer.pack(piece.bytes, chosen);
     return { piece, packed, level: packed === undefined ? 0 : chosen };
   });
@@ -56,7 +69,7 @@ export async function sendBlob(
       const parts = [encodeZeroes(offset, length)];
       await stream.data({ type: TYPE.ZEROES, flags: 0, parts }, length);
     } else {
-      const flags = packed === undefined ? 0 : FLAG_ZSTD;
+      const flags = packed === undefined ? 0 : flagsOf;
       const parts = [bytesPrefix(offset, length), packed ?? bytes];
       await stream.data({ type: TYPE.BYTES, flags, parts }, length, level);
     }

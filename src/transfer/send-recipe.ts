@@ -1,7 +1,7 @@
 import type { Digest } from "#core";
 import { solidParameters } from "#delta";
 import { encodeRecipe } from "#image";
-import type { ComponentContents } from "./contract.ts";
+import type { HeldRecipe } from "#repository";
 import { peerError } from "./errors.ts";
 import { bytesPrefix } from "./messages.ts";
 import {
@@ -27,7 +27,7 @@ export function recipeDictionary(encoded: Uint8Array): Buffer {
 }
 
 /** The recipe that serves as dictionary: the nearest base's, unless it is too large for one. */
-function referenceAmong(bases: readonly ComponentContents[]) {
+function referenceAmong(bases: readonly HeldRecipe[]) {
   const nearest = bases[0];
   if (nearest === undefined) return undefined;
   const encoded = encodeRecipe(nearest.recipe);
@@ -52,6 +52,22 @@ async function compressRecipe(encoded: Uint8Array, dictionary: Uint8Array | unde
 }
 
 /**
+ * A component's recipe as it travels.
+ *
+ * @param bases those that both sides hold, the nearest first
+ * @throws `transfer.not-offered` when it is too large
+ */
+export async function recipeFrame(component: HeldRecipe, bases: readonly HeldRecipe[]) {
+  const encoded = encodeRecipe(component.recipe);
+  if (encoded.length > RECIPE_BYTES_MAX) {
+    throw peerError("not-offered", "the recipe is too large to travel");
+  }
+  const reference = referenceAmong(bases);
+  const compressed = await compressRecipe(encoded, reference?.dictionary);
+  return { ...compressed, sizeBytes: encoded.length, base: reference?.base };
+}
+
+/**
  * Sends a component's recipe as one zstd frame, with that of the nearest of the bases that are held
  * here as dictionary.
  *
@@ -65,25 +81,16 @@ export async function sendRecipe(
   const component = await session.source.openComponent(request.component);
   const bases = await openBases(session.source, request.bases);
   try {
-    const encoded = encodeRecipe(component.recipe);
-    if (encoded.length > RECIPE_BYTES_MAX) {
-      throw peerError("not-offered", "the recipe is too large to travel");
-    }
-    const reference = referenceAmong(bases);
-    const { frame, encoding } = await session.encoders.slots.run(() =>
-      compressRecipe(encoded, reference?.dictionary),
-    );
-    const content = {
-      sizeBytes: encoded.length,
-      bases: bases.map((base) => base.component),
-      ...(reference === undefined ? {} : { base: reference.base }),
-    };
-    const progress = { doneBytes: 0, totalBytes: encoded.length };
+    const made = await session.encoders.slots.run(() => recipeFrame(component, bases));
+    const { frame, encoding, sizeBytes, base } = made;
+    const held = bases.map((held) => held.component);
+    const content = { sizeBytes, bases: held, ...(base === undefined ? {} : { base }) };
+    const progress = { doneBytes: 0, totalBytes: sizeBytes };
     stream.opened(`recipe ${request.component}`, content, progress);
     for (let at = 0; at < frame.length; at += RAW_BYTES_MAX) {
       const data = frame.subarray(at, at + RAW_BYTES_MAX);
       const parts = [bytesPrefix(at, data.length), data];
-      const rawBytes = Math.floor((encoded.length * data.length) / frame.length);
+      const rawBytes = Math.floor((sizeBytes * data.length) / frame.length);
       await stream.data({ type: TYPE.BYTES, flags: 0, parts }, rawBytes, encoding);
     }
     stream.ended({});

@@ -1,6 +1,8 @@
-import { TesseraError } from "#core";
+import { TesseraError, type Digest } from "#core";
+import { blobDictionary } from "./blob-dictionary.ts";
 import { compressionLevel } from "./compression.ts";
 import type { Connection } from "./connection.ts";
+import type { DataSource } from "./contract.ts";
 import { peerError, violation } from "./errors.ts";
 import type { Frame } from "./frame.ts";
 import {
@@ -11,12 +13,13 @@ import {
   encodeError,
   type Open,
 } from "./messages.ts";
-import { STREAMS_MAX, TYPE } from "./protocol.ts";
+import { BLOB_DICTIONARY_BYTES_MAX, STREAMS_MAX, TYPE } from "./protocol.ts";
 import { sendBlob } from "./send-blob.ts";
 import { sendContents, type ContentsSession } from "./send-contents.ts";
 import { sendRecipe } from "./send-recipe.ts";
-import { sendUserData, type UserDataLedger } from "./send-user-data.ts";
+import { sendUserData } from "./send-user-data.ts";
 import { OutgoingStream, type SenderLink } from "./sender-stream.ts";
+import type { UserDataLedger } from "./user-data-ledger.ts";
 
 /** Streams at work, those included that were given up and are still being closed. */
 const RUNNING_MAX = 4 * STREAMS_MAX;
@@ -95,12 +98,15 @@ class Sender {
       this.#streams.delete(stream.id);
     } else if (open.kind === "blob") {
       await withOpened(await source.openBlob(open.digest), async (reader) => {
-        await sendBlob(stream, reader, { name: open.digest, offset: open.offset, level });
+        const base = await dictionaryFor(source, reader.sizeBytes, open.base);
+        await sendBlob(stream, reader, { name: open.digest, offset: open.offset, level, base });
         this.#streams.delete(stream.id);
       });
     } else {
       await withOpened(await source.openUserData(), async (device) => {
-        await sendUserData(stream, device, { from: open.block, ledger, level });
+        const { block: from, lineage, references } = open;
+        const options = { from, ledger, level, lineage, references };
+        await sendUserData(stream, source, device, options);
         this.#streams.delete(stream.id);
       });
     }
@@ -119,13 +125,24 @@ export function serveSender(connection: Connection, session: SenderSession): voi
   connection.serve((frame) => sender.handle(frame));
 }
 
+/** The dictionary for a blob: the base, where it is held here and both are small enough. */
+async function dictionaryFor(source: DataSource, sizeBytes: number, digest: Digest | undefined) {
+  if (digest === undefined || sizeBytes > BLOB_DICTIONARY_BYTES_MAX) return undefined;
+  const reader = await source.openBaseBlob?.(digest);
+  if (reader === undefined) return undefined;
+  return withOpened(reader, async () => {
+    const dictionary = await blobDictionary(reader);
+    return dictionary === undefined ? undefined : { digest, dictionary };
+  });
+}
+
 /** Runs `work` on what was opened, and closes it in any case. */
-async function withOpened<T extends { close(): Promise<void> }>(
+async function withOpened<T extends { close(): Promise<void> }, R>(
   opened: T,
-  work: (opened: T) => Promise<void>,
-): Promise<void> {
+  work: (opened: T) => Promise<R>,
+): Promise<R> {
   try {
-    await work(opened);
+    return await work(opened);
   } finally {
     await opened.close();
   }
