@@ -20,7 +20,7 @@ import {
   type Superblock,
 } from "./erofs-format.ts";
 import { erofsInvalid, erofsUnsupported } from "./errors.ts";
-import { windowReader, type WindowReader } from "./window.ts";
+import { windowReader, windowSource, type WindowReader } from "./window.ts";
 import {
   XATTR_AREA_BYTES_MAX,
   XATTR_ENTRY_BYTES,
@@ -112,6 +112,12 @@ function joined(head: ContentSource, tail: ContentSource): ContentSource {
       await tail.read(target.subarray(inHead), Math.max(0, position - head.sizeBytes));
     },
   };
+}
+
+/** For bodies that are read once and soon: directories and links. */
+export function metadataBodyOf(image: ErofsImage, inode: LocatedInode): ContentSource {
+  const { reader, source } = image;
+  return bodyOf({ ...image, source: windowSource(reader, source.sizeBytes) }, inode);
 }
 
 /** The content of an inode, checked to lie within the image, read when wanted. */

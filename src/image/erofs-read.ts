@@ -3,7 +3,14 @@ import { readAll } from "./content.ts";
 import type { ContentSource, Tree, TreeEntry } from "./contract.ts";
 import { decodeDirectoryBlock, type Dirent } from "./erofs-directory.ts";
 import { BLOCK_BYTES, decodeDevice } from "./erofs-format.ts";
-import { bodyOf, openErofs, readInode, type ErofsImage, type LocatedInode } from "./erofs-inode.ts";
+import {
+  bodyOf,
+  metadataBodyOf,
+  openErofs,
+  readInode,
+  type ErofsImage,
+  type LocatedInode,
+} from "./erofs-inode.ts";
 import { erofsInvalid } from "./errors.ts";
 import { PATH_BYTES_MAX, compareBytes } from "./path.ts";
 import { ENTRIES_MAX, canonicalTree } from "./tree.ts";
@@ -39,7 +46,7 @@ function spend(walk: Walk, bytes: number): void {
 
 async function readTarget(image: ErofsImage, inode: LocatedInode): Promise<string> {
   if (inode.sizeBytes > PATH_BYTES_MAX) throw erofsInvalid("a link target is too long");
-  const bytes = await readAll(bodyOf(image, inode), PATH_BYTES_MAX);
+  const bytes = await readAll(metadataBodyOf(image, inode), PATH_BYTES_MAX);
   try {
     return decoder.decode(bytes);
   } catch (cause) {
@@ -97,7 +104,7 @@ function checkDots(directory: Pending, { name, nid, type }: Dirent): void {
 
 /** Names ascend strictly over all blocks, so each block brings at least one that is new. */
 async function readDirectory(walk: Walk, directory: Pending): Promise<void> {
-  const body = bodyOf(walk.image, directory.inode);
+  const body = metadataBodyOf(walk.image, directory.inode);
   let previous: string | undefined;
   for (let offset = 0; offset < body.sizeBytes; offset += BLOCK_BYTES) {
     const block = Buffer.alloc(Math.min(BLOCK_BYTES, body.sizeBytes - offset));

@@ -21,11 +21,31 @@ export interface Collector {
   collided(): boolean;
 }
 
+const DIGEST_BYTES = 32;
+const SLAB_DIGESTS = 1024;
+
+/** Keeps digests side by side: a buffer of its own for each would cost several times as much. */
+function digestKeeper(): (latin1: string) => Buffer {
+  let slab = Buffer.alloc(0);
+  let used = 0;
+  return (latin1) => {
+    if (used === slab.length) {
+      slab = Buffer.allocUnsafeSlow(SLAB_DIGESTS * DIGEST_BYTES);
+      used = 0;
+    }
+    const digest = slab.subarray(used, used + DIGEST_BYTES);
+    used += digest.write(latin1, "latin1");
+    return digest;
+  };
+}
+
 export function contentCollector(visit: ContentVisitor = () => undefined): Collector {
   const numbered = numbering();
   const digests: Buffer[] = [];
+  const keep = digestKeeper();
   let collided = false;
-  const number = (digest: Buffer, sizeBytes: number, path: string) => {
+  const number = (latin1: string, sizeBytes: number, path: string) => {
+    const digest = keep(latin1);
     const head = digest.toString("hex", 0, 8);
     const added = numbered.add(`${head}${sizeBytes}`, { sizeBytes, head, path });
     if (added.fresh) digests.push(digest);
@@ -36,7 +56,7 @@ export function contentCollector(visit: ContentVisitor = () => undefined): Colle
     contents: numbered.contents,
     digests,
     add(bytes, path) {
-      const { index, fresh } = number(hash("sha256", bytes, "buffer"), bytes.length, path);
+      const { index, fresh } = number(hash("sha256", bytes, "binary"), bytes.length, path);
       if (fresh) visit(index, bytes, 0);
       return index;
     },
@@ -49,7 +69,7 @@ export function contentCollector(visit: ContentVisitor = () => undefined): Colle
           visit(digests.length, bytes, offset);
           offset += bytes.length;
         },
-        end: () => number(hasher.digest(), sizeBytes, path).index,
+        end: () => number(hasher.digest("binary"), sizeBytes, path).index,
       };
     },
     collided: () => collided,

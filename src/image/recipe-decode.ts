@@ -104,36 +104,60 @@ function readLink(state: Decoding, path: string): TreeEntry {
   return { ...first, path, linkGroup: first.path };
 }
 
+type Body =
+  | Pick<FileEntry, "type" | "content" | "linkGroup">
+  | { readonly type: "symlink"; readonly target: string }
+  | { readonly type: "character" | "block"; readonly major: number; readonly minor: number }
+  | { readonly type: "directory" | "fifo" | "socket" };
+
+function readTarget(state: Decoding): Body {
+  const target = decodeText(state.reader.string(PATH_BYTES_MAX));
+  spend(state, 2 * target.length);
+  return { type: "symlink", target };
+}
+
+function readDevice({ reader }: Decoding, type: "character" | "block"): Body {
+  return { type, major: reader.number(), minor: reader.number() };
+}
+
+function readBody(state: Decoding, kind: string, path: string): Body {
+  switch (kind) {
+    case LETTERS.directory:
+      return { type: "directory" };
+    case LETTERS.file:
+      return { type: "file", content: sourceOf(state, readContent(state, path)), linkGroup: path };
+    case LETTERS.symlink:
+      return readTarget(state);
+    case LETTERS.character:
+      return readDevice(state, "character");
+    case LETTERS.block:
+      return readDevice(state, "block");
+    case LETTERS.fifo:
+      return { type: "fifo" };
+    case LETTERS.socket:
+      return { type: "socket" };
+    default:
+      throw recipeInvalid("an entry is of an unknown kind");
+  }
+}
+
+/** A file is given as a group of its own, which counts only when links follow. */
 function entryOf(state: Decoding, kind: string, path: string): TreeEntry {
   const { reader } = state;
   const [mode, uid, gid] = [reader.number(), reader.number(), reader.number()];
   const xattrs = readXattrs(state);
-  const common = { path, mode, uid, gid, mtime_s: unzigzag(reader.number()), xattrs };
-  switch (kind) {
-    case LETTERS.directory:
-      return { ...common, type: "directory" };
-    case LETTERS.file: {
-      const content = sourceOf(state, readContent(state, path));
-      const entry: FileEntry = { ...common, type: "file", content, linkGroup: path };
-      state.files.set(path, entry);
-      return entry;
-    }
-    case LETTERS.symlink: {
-      const target = decodeText(reader.string(PATH_BYTES_MAX));
-      spend(state, 2 * target.length);
-      return { ...common, type: "symlink", target };
-    }
-    case LETTERS.character:
-      return { ...common, type: "character", major: reader.number(), minor: reader.number() };
-    case LETTERS.block:
-      return { ...common, type: "block", major: reader.number(), minor: reader.number() };
-    case LETTERS.fifo:
-      return { ...common, type: "fifo" };
-    case LETTERS.socket:
-      return { ...common, type: "socket" };
-    default:
-      throw recipeInvalid("an entry is of an unknown kind");
-  }
+  const body = readBody(state, kind, path);
+  const entry: TreeEntry = {
+    path,
+    mode,
+    uid,
+    gid,
+    mtime_s: unzigzag(reader.number()),
+    xattrs,
+    ...body,
+  };
+  if (entry.type === "file") state.files.set(path, entry);
+  return entry;
 }
 
 function readEntry(state: Decoding): TreeEntry {

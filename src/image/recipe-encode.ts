@@ -56,7 +56,6 @@ function writeCommon(writer: RecipeWriter, entry: TreeEntry): void {
     writer.text(name);
     writer.string(value);
   }
-  writer.number(zigzag(entry.mtime_s));
 }
 
 function writeBody(writer: RecipeWriter, parts: TreeParts, entry: TreeEntry): void {
@@ -85,6 +84,7 @@ function writeTree(writer: RecipeWriter, parts: TreeParts): void {
     }
     writeCommon(writer, entry);
     writeBody(writer, parts, entry);
+    writer.number(zigzag(entry.mtime_s));
   }
 }
 

@@ -1,6 +1,6 @@
 /** Recipes from their parts: the layout, and the bytes that belong to no content. */
 import { TesseraError, type Digest } from "#core";
-import type { Recipe, RecipeContent, TreeEntry } from "./contract.ts";
+import type { ContentSource, Recipe, RecipeContent, TreeEntry } from "./contract.ts";
 import { BLOCK_BYTES } from "./erofs-format.ts";
 import { planErofs, type ErofsPlan } from "./erofs-plan.ts";
 import { imageRuns, tailPosition } from "./erofs-runs.ts";
@@ -12,7 +12,9 @@ function planOf(entries: readonly TreeEntry[]): ErofsPlan {
   return planErofs({ entries, get: () => undefined });
 }
 
-function occurrencesOf(plan: ErofsPlan): Occurrence[] {
+type NumberOf = (content: ContentSource) => number;
+
+function occurrencesOf(plan: ErofsPlan, numberOf: NumberOf): Occurrence[] {
   return plan.inodes.flatMap((inode) => {
     const { entry, sizeBytes, firstBlock, tailBytes } = inode;
     if (entry.type !== "file" || sizeBytes === 0) return [];
@@ -43,14 +45,16 @@ export function identityOf(entries: readonly TreeEntry[], digests: readonly Uint
 
 /**
  * @param entries in canonical order, each file with a `NumberedContent`
+ * @param planned the plan of these entries, where it is known, and the numbers of its contents
  * @throws `image.too-large` (misuse) when the image would exceed 16 TiB
  */
 export function treeRecipe(
   entries: readonly TreeEntry[],
   contents: readonly RecipeContent[],
+  planned?: { readonly plan: ErofsPlan; readonly numberOf: NumberOf },
 ): Recipe {
-  const plan = planOf(entries);
-  const places: Places = placesOf(contents, occurrencesOf(plan));
+  const { plan, numberOf: number } = planned ?? { plan: planOf(entries), numberOf };
+  const places: Places = placesOf(contents, occurrencesOf(plan, number));
   const recipe: Recipe = {
     kind: "tree",
     sizeBytes: plan.blocks * BLOCK_BYTES,

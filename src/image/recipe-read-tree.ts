@@ -41,6 +41,7 @@ async function planOfImage(
 
 /** Passes the next bytes; false when they are not these. */
 async function passEqual(reader: SequentialReader, expected: Uint8Array): Promise<boolean> {
+  if (expected.length === 0) return true;
   for (let done = 0; done < expected.length;) {
     const bytes = await reader.peek(Math.min(expected.length - done, WHOLE_BYTES));
     if (bytes.length === 0) return false;
@@ -54,6 +55,7 @@ async function passEqual(reader: SequentialReader, expected: Uint8Array): Promis
 const ZEROES = Buffer.alloc(BLOCK_BYTES);
 
 async function passZeroes(reader: SequentialReader, length: number): Promise<boolean> {
+  if (length === 0) return true;
   for (let left = length; left > 0; left -= BLOCK_BYTES) {
     if (!(await passEqual(reader, ZEROES.subarray(0, left)))) return false;
   }
@@ -83,11 +85,19 @@ interface Pass {
   /** For tails. */
   readonly tails: WindowReader;
   readonly collector: Collector;
+  readonly scratch: Uint8Array;
 }
 
 async function tailOf(pass: Pass, inode: PlannedInode): Promise<Uint8Array> {
   if (inode.tailBytes === 0) return ZEROES.subarray(0, 0);
-  return await pass.tails.read(tailPosition(inode), inode.tailBytes);
+  const [position, length] = [tailPosition(inode), inode.tailBytes];
+  return pass.tails.held(position, length) ?? (await pass.tails.read(position, length));
+}
+
+function joined(scratch: Uint8Array, head: Uint8Array, tail: Uint8Array): Uint8Array {
+  scratch.set(head);
+  scratch.set(tail, head.length);
+  return scratch.subarray(0, head.length + tail.length);
 }
 
 /** The number of a file's content; reads and hashes it. */
@@ -106,7 +116,7 @@ async function numberContent(pass: Pass, inode: PlannedInode): Promise<number> {
     return writing.end();
   }
   const head = headBytes === 0 ? tail : await pass.data.peek(headBytes);
-  const bytes = headBytes === 0 || tail.length === 0 ? head : Buffer.concat([head, tail]);
+  const bytes = headBytes === 0 || tail.length === 0 ? head : joined(pass.scratch, head, tail);
   const index = pass.collector.add(bytes, inode.entry.path);
   pass.data.skip(headBytes);
   return index;
@@ -164,13 +174,15 @@ export async function readTreeRecipe(
     data: sequentialReader(image, plan.dataBlock * BLOCK_BYTES, WHOLE_BYTES),
     tails: windowReader(image),
     collector,
+    scratch: new Uint8Array(Math.min(WHOLE_BYTES, image.sizeBytes)),
   };
   const inodes = sequentialReader(image, BLOCK_BYTES, WHOLE_BYTES);
   const numbers = await passImage(pass, inodes);
   if (numbers === undefined || collector.collided()) return undefined;
   const entries = planned.entries.map((entry) => numbered(entry, numbers));
   const { contents, digests } = collector;
-  const recipe = treeRecipe(entries, contents);
+  const numberOf = (content: ContentSource): number => numbers.get(content)?.index ?? -1;
+  const recipe = treeRecipe(entries, contents, { plan, numberOf });
   const identity = identityOf(entries, digests);
   const block = new Uint8Array(BLOCK_BYTES);
   await image.read(block, 0);

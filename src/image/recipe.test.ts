@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
+import { dirname } from "node:path";
 import { test } from "node:test";
+import { fileURLToPath } from "node:url";
 import * as fc from "fast-check";
 import {
   bufferSource,
@@ -93,8 +95,9 @@ test("the image of a tree is rebuilt from its recipe and contents alone", async 
   await fc.assert(fc.asyncProperty(entriesArbitrary(), rebuilt), { numRuns: 200 });
 });
 
-test("a directory of this machine survives", async () => {
-  const tree = treeOnDisk("/usr/share/doc", { xattrs: false });
+test("a directory of real files survives", async () => {
+  const folder = fileURLToPath(import.meta.resolve("zod/package.json"));
+  const tree = treeOnDisk(dirname(folder), { xattrs: false });
   const recipe = await survives(await imageOf(tree), "tree");
   assert.ok(recipe.contents.length > 100);
 });

@@ -20,20 +20,23 @@ interface Piece {
   readonly ready: Promise<void>;
 }
 
-/** @param whole at most 1 MiB */
+/** @param wholeMax at most 1 MiB */
 export function sequentialReader(
   source: ContentSource,
   start: number,
-  whole: number,
+  wholeMax: number,
 ): SequentialReader {
-  /* Two buffers with room before them for what is left of the piece before. */
-  const buffers = [0, 1].map(() => new Uint8Array(whole + BUFFER_BYTES));
+  const whole = Math.min(wholeMax, source.sizeBytes - start);
+  /* With room before it for what is left of the piece before. */
+  const bufferBytes = whole + Math.min(BUFFER_BYTES, source.sizeBytes - start);
+  const buffers: (Uint8Array | undefined)[] = [undefined, undefined];
   let position = start;
   let turn = 0;
   const readAhead = (): Piece => {
-    const buffer = buffers[turn] ?? new Uint8Array(0);
-    turn = 1 - turn;
     const length = Math.min(BUFFER_BYTES, source.sizeBytes - position);
+    const buffer = buffers[turn] ?? new Uint8Array(length === 0 ? whole : bufferBytes);
+    buffers[turn] = buffer;
+    turn = 1 - turn;
     const bytes = buffer.subarray(0, whole + length);
     const ready = length === 0 ? Promise.resolve() : source.read(bytes.subarray(whole), position);
     /* `advance` throws it; until then nobody waits for it. */
