@@ -1,5 +1,11 @@
 /** How a stream of contents is compressed: decided anew for every pack. Pure. */
-import { SOLID_LEVELS, chooseEncoding, solidParameters, type Encoding, type PackPlan } from "#delta";
+import {
+  SOLID_LEVELS,
+  chooseEncoding,
+  solidParameters,
+  type Encoding,
+  type PackPlan,
+} from "#delta";
 import type { LinkRate } from "./meter.ts";
 import { referenceBytes } from "./pack-plan.ts";
 import type { FrameParameters } from "./solid.ts";

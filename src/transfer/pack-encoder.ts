@@ -9,13 +9,7 @@ import { bytesPrefix } from "./messages.ts";
 import { encodePack, type PackHead, type PackScope } from "./pack.ts";
 import { packKey } from "./pack-key.ts";
 import { halves, referenceBytes, slicePlan } from "./pack-plan.ts";
-import {
-  FLAG_ZSTD,
-  PACK_WIRE_BYTES_MAX,
-  RAW_BYTES_MAX,
-  TYPE,
-  type FrameType,
-} from "./protocol.ts";
+import { FLAG_ZSTD, PACK_WIRE_BYTES_MAX, RAW_BYTES_MAX, TYPE, type FrameType } from "./protocol.ts";
 import { compressFrame, dictionaryOf, type FrameParameters } from "./solid.ts";
 
 /** Contents that are read at a time: they may be small and many. */

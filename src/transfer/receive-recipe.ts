@@ -24,7 +24,8 @@ async function receiveOpened(
   if (frame.type !== TYPE.OPENED) throw violation(`frame type ${frame.type} before OPENED`);
   const opened = decodeJson(frame, RecipeOpenedSchema);
   const kept = offered.filter((id) => opened.bases.includes(id));
-  const same = kept.length === opened.bases.length && kept.every((id, at) => id === opened.bases[at]);
+  const same =
+    kept.length === opened.bases.length && kept.every((id, at) => id === opened.bases[at]);
   if (!same) throw violation("bases that were not offered, or not in this order");
   if (opened.base !== undefined && !opened.bases.includes(opened.base)) {
     throw violation("a dictionary that was not offered");

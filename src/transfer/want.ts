@@ -72,5 +72,7 @@ export function decodeWant(payload: Uint8Array, contents: number): WantedRun[] {
 
 /** The indices of all runs. */
 export function wantedIndices(runs: readonly WantedRun[]): number[] {
-  return runs.flatMap(({ first, count }) => Array.from({ length: count }, (_, step) => first + step));
+  return runs.flatMap(({ first, count }) =>
+    Array.from({ length: count }, (_, step) => first + step),
+  );
 }
