@@ -96,8 +96,12 @@ class PartIngest implements Ingest {
       part.requireOpen();
       const end = this.#writtenBytes + bytes.length;
       if (end > this.blob.sizeBytes) throw sizeMismatch(this.blob, end);
-      await part.guarded(() => part.file.write(bytes, this.#writtenBytes));
-      this.#hash.update(bytes);
+      await part.guarded(async () => {
+        const written = part.file.write(bytes, this.#writtenBytes);
+        // While the thread pool writes. After a failed write the part is reopened and hashed anew.
+        this.#hash.update(bytes);
+        await written;
+      });
       this.#writtenBytes = end;
     });
   }

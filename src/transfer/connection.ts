@@ -14,6 +14,25 @@ const WAITING_FRAMES_MAX = 64;
 /** When the round trip is measured after the handshake; later with the data and the keepalive. */
 const PROBES_ms = [0, 100, 250, 500, 1_000, 2_000];
 
+/** Bytes as they come, each piece valid only during the call. */
+export interface IncomingBytes {
+  take(taker: (bytes: Buffer) => void): void;
+}
+
+/**
+ * The sockets of a connection: TLS over a TCP socket of ours, or TLS that has its own and tells
+ * what comes by `incoming`.
+ */
+export type Sockets = { readonly tls: TLSSocket } & (
+  | { readonly raw: Socket; readonly incoming?: never }
+  | { readonly incoming: IncomingBytes; readonly raw?: never }
+);
+
+/** What TLS 1.3 adds to a record: header, content type and authentication tag (RFC 8446, 5.2). */
+const RECORD_COST_BYTES = 22;
+/** Both flights of a handshake with certificates on P-256, about. */
+const HANDSHAKE_BYTES = 3_000;
+
 /**
  * One TLS connection as a sequence of frames, for both roles. Until `serve` is called, frames wait
  * for `next`; then each goes to the handler. PING and PONG are dealt with here. Ends once, with a
@@ -21,7 +40,8 @@ const PROBES_ms = [0, 100, 250, 500, 1_000, 2_000];
  */
 export class Connection {
   readonly #socket: TLSSocket;
-  readonly #raw: Socket;
+  readonly #raw: Socket | undefined;
+  readonly #incoming: IncomingBytes | undefined;
   readonly #clock: Clock;
   readonly #timing: Timing;
   readonly #delivery: Delivery;
@@ -33,13 +53,15 @@ export class Connection {
   #handler: ((frame: Frame) => void) | undefined;
   #wake = (): void => undefined;
   #heard_ms: number;
+  #heardBytes = 0;
   #onDelivered: (delivered: Delivered) => void = () => undefined;
 
-  constructor(clock: Clock, timing: Timing, sockets: { tls: TLSSocket; raw: Socket }) {
+  constructor(clock: Clock, timing: Timing, sockets: Sockets) {
     this.#clock = clock;
     this.#timing = timing;
     this.#socket = sockets.tls;
     this.#raw = sockets.raw;
+    this.#incoming = sockets.incoming;
     this.#delivery = new Delivery(clock);
     this.#writer = new SocketWriter(clock, sockets.tls, this.#delivery, this.#ended.signal);
     this.#heard_ms = clock.monotonic();
@@ -59,9 +81,13 @@ export class Connection {
     return this.#ended.signal;
   }
 
-  /** Bytes of TCP payload in both directions, TLS included. */
+  /**
+   * Bytes of TCP payload in both directions, TLS included: counted where the TCP socket is ours,
+   * else from the plain bytes and their records.
+   */
   wireBytes(): number {
-    return this.#raw.bytesRead + this.#raw.bytesWritten;
+    if (this.#raw !== undefined) return this.#raw.bytesRead + this.#raw.bytesWritten;
+    return HANDSHAKE_BYTES + this.#heardBytes + this.#writer.wireBytes;
   }
 
   /** Sends a short frame; it overtakes data that have not begun. */
@@ -142,7 +168,7 @@ export class Connection {
     this.#decoder.stop();
     this.#socket.end();
     const stop = this.#clock.after(LINGER_ms, () => this.#destroy());
-    this.#raw.once("close", stop);
+    (this.#raw ?? this.#socket).once("close", stop);
     if (!tell) this.#destroy();
   }
 
@@ -157,20 +183,25 @@ export class Connection {
 
   #destroy(): void {
     this.#socket.destroy();
-    this.#raw.destroy();
+    this.#raw?.destroy();
   }
 
   #listen(): void {
-    this.#socket.on("data", (chunk: Buffer) => {
+    const take = (chunk: Buffer): void => {
       this.#heard_ms = this.#clock.monotonic();
-      this.#guarded(() => this.#decoder.push(chunk, (frame) => this.#dispatch(frame)));
-    });
+      this.#heardBytes += chunk.length + RECORD_COST_BYTES;
+      this.#guarded(() => this.#decoder.push(chunk, this.#emit));
+    };
+    if (this.#incoming === undefined) this.#socket.on("data", take);
     this.#socket.on("error", (cause: Error) => this.end(linkLost(cause), false));
     this.#socket.on("end", () => this.end(linkLost(), false));
     this.#socket.on("close", () => this.end(linkLost(), false));
-    this.#raw.on("error", (cause: Error) => this.end(linkLost(cause), false));
-    this.#raw.on("close", () => this.end(linkLost(), false));
+    this.#raw?.on("error", (cause: Error) => this.end(linkLost(cause), false));
+    this.#raw?.on("close", () => this.end(linkLost(), false));
+    this.#incoming?.take(take);
   }
+
+  readonly #emit = (frame: Frame): void => this.#dispatch(frame);
 
   #guarded(work: () => void): void {
     try {

@@ -1,11 +1,45 @@
-import { connect as connectTcp, type Socket } from "node:net";
-import { connect as connectTls, type TLSSocket } from "node:tls";
+import type { Socket, TcpNetConnectOpts } from "node:net";
+import { connect, type ConnectionOptions, type TLSSocket } from "node:tls";
 import type { Clock, Digest, World } from "#core";
-import { Connection } from "./connection.ts";
+import { Connection, type IncomingBytes } from "./connection.ts";
 import type { Candidate } from "./contract.ts";
 import { linkLost, peerError } from "./errors.ts";
 import { fingerprintOf, type DataIdentity } from "./identity.ts";
 import { ALPN, type Timing } from "./protocol.ts";
+
+const READ_BYTES = 64 * 1024;
+/** What may come before the connection takes it: an error in place of a handshake. */
+const EARLY_BYTES_MAX = 64 * 1024;
+
+/**
+ * Reads into one buffer that is used again and again: it takes half the processor time of a buffer
+ * for every TLS record. What comes before there is a taker is kept.
+ */
+class Incoming implements IncomingBytes {
+  #early: Buffer[] = [];
+  #earlyBytes = 0;
+  #taker: ((bytes: Buffer) => void) | undefined;
+  readonly onread = {
+    buffer: Buffer.allocUnsafeSlow(READ_BYTES),
+    callback: (length: number, buffer: Uint8Array): boolean => {
+      this.#came(Buffer.from(buffer.buffer, buffer.byteOffset, length));
+      return true;
+    },
+  };
+
+  take(taker: (bytes: Buffer) => void): void {
+    this.#taker = taker;
+    for (const bytes of this.#early.splice(0)) taker(bytes);
+  }
+
+  #came(bytes: Buffer): void {
+    if (this.#taker !== undefined) this.#taker(bytes);
+    else if (this.#earlyBytes <= EARLY_BYTES_MAX) {
+      this.#early.push(Buffer.from(bytes));
+      this.#earlyBytes += bytes.length;
+    }
+  }
+}
 
 interface DialOptions {
   readonly identity: DataIdentity;
@@ -69,26 +103,29 @@ export async function dialCandidate(
 ): Promise<Connection> {
   const { identity, certificate, timing, signal } = options;
   const subject = `${candidate.host}:${candidate.port}`;
-  const raw = connectTcp({ host: candidate.host, port: candidate.port, noDelay: true });
-  await established(world.clock, raw, "connect", { timeout_ms: timing.connect_ms, signal });
-  const tls = connectTls({
-    socket: raw,
+  const incoming = new Incoming();
+  const target: TcpNetConnectOpts & ConnectionOptions = {
+    host: candidate.host,
+    port: candidate.port,
+    noDelay: true,
+    onread: incoming.onread,
     key: identity.key,
     cert: identity.certificatePem,
     minVersion: "TLSv1.3",
     ALPNProtocols: [ALPN],
     // Certificates are self-signed; ours is an exact comparison with the signed fingerprint.
     rejectUnauthorized: false,
-  });
+  };
+  const tls = connect(target);
   try {
-    const limits = { timeout_ms: timing.handshake_ms, signal };
-    await established(world.clock, tls, "secureConnect", limits);
+    const clock = world.clock;
+    await established(clock, tls, "connect", { timeout_ms: timing.connect_ms, signal });
+    await established(clock, tls, "secureConnect", { timeout_ms: timing.handshake_ms, signal });
     checkCertificate(tls, certificate, subject);
     if (tls.alpnProtocol !== ALPN) throw peerError("version-unsupported", `no ${ALPN} there`);
-    return new Connection(world.clock, timing, { tls, raw });
+    return new Connection(world.clock, timing, { tls, incoming });
   } catch (cause) {
     tls.destroy();
-    raw.destroy();
     throw cause;
   }
 }

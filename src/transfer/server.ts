@@ -66,6 +66,7 @@ class Listener implements DataServer {
       minVersion: "TLSv1.3",
       ALPNProtocols: [ALPN],
       requestCert: true,
+      noDelay: true,
       // Certificates are self-signed; ours is an exact comparison with the signed fingerprint.
       rejectUnauthorized: false,
       handshakeTimeout: this.#timing.handshake_ms,

@@ -21,6 +21,9 @@ const PENDING_BYTES_MAX = 384 * 1024;
 const WRITE_BYTES_MAX = 128 * 1024;
 /** Shorter pieces are joined, so that they share a TLS record. */
 const JOINED_BYTES_MAX = 16 * 1024;
+/** TLS 1.3: the longest record, and what is added to each (RFC 8446, 5.2). */
+const RECORD_BYTES_MAX = 16 * 1024;
+const RECORD_COST_BYTES = 22;
 /** A peer that makes us answer but reads nothing must not fill our memory. */
 const CONTROL_BYTES_MAX = 8 * 2 ** 20;
 
@@ -64,6 +67,10 @@ function takeBytes(job: Job, bytes: number): Uint8Array[] {
   return pieces;
 }
 
+function recordsOf(part: Uint8Array): number {
+  return Math.ceil(part.length / RECORD_BYTES_MAX);
+}
+
 function totalOf(parts: readonly Uint8Array[]): number {
   return parts.reduce((sum, part) => sum + part.length, 0);
 }
@@ -88,8 +95,8 @@ export class SocketWriter {
   #wake = (): void => undefined;
   /** Clock reading of the last write. */
   sent_ms: number;
-  /** Plain bytes and TLS records that were written: what becomes of the bytes on the wire. */
-  plainBytes = 0;
+  /** Bytes that were written, with what TLS adds to them. */
+  wireBytes = 0;
 
   constructor(clock: Clock, socket: TLSSocket, delivery: Delivery, signal: AbortSignal) {
     this.#clock = clock;
@@ -210,7 +217,6 @@ export class SocketWriter {
   #write(parts: readonly Uint8Array[], onFree?: () => void): void {
     const length = totalOf(parts);
     this.#pendingBytes += length;
-    this.plainBytes += length;
     this.#delivery.sent(length);
     this.sent_ms = this.#clock.monotonic();
     const written = (): void => {
@@ -219,6 +225,7 @@ export class SocketWriter {
       onFree?.();
     };
     const joined = joinShort(parts);
+    for (const part of joined) this.wireBytes += part.length + recordsOf(part) * RECORD_COST_BYTES;
     joined.forEach((part, index) => {
       if (index < joined.length - 1) this.#socket.write(part);
       else this.#socket.write(part, written);
