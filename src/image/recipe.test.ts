@@ -15,6 +15,7 @@ import {
   type Tree,
   type TreeEntry,
 } from "./index.ts";
+import { chunkLength } from "./chunker.ts";
 import { entriesArbitrary, treeOnDisk } from "./trees.suite.ts";
 
 async function imageOf(tree: Tree): Promise<Buffer> {
@@ -113,4 +114,29 @@ test("bytes that are no tree of ours are cut into chunks", async () => {
   assert.ok(recipe.contents.every(({ sizeBytes }) => sizeBytes <= 256 * 1024));
   await survives(Buffer.alloc(0), "chunks");
   await survives(Buffer.from("x"), "chunks");
+});
+
+test("chunks are cut where it is specified, and an insertion moves no later cut", () => {
+  const pieces = Array.from({ length: 32_768 }, (_, number) => {
+    const counter = Buffer.alloc(4);
+    counter.writeUInt32BE(number);
+    return createHash("sha256").update(counter).digest();
+  });
+  const bytes = Buffer.concat(pieces);
+  const cuts = (image: Uint8Array): number[] => {
+    const lengths: number[] = [];
+    for (let at = 0; at < image.length; at += lengths.at(-1) ?? 0) {
+      lengths.push(chunkLength(image, at, image.length));
+    }
+    return lengths;
+  };
+  const expected = [
+    82_964, 79_470, 82_515, 79_731, 62_251, 71_747, 18_898, 101_566, 69_230, 69_763, 83_686, 88_681,
+    67_109, 73_798, 17_167,
+  ];
+  assert.deepEqual(cuts(bytes), expected);
+  const moved = cuts(
+    Buffer.concat([bytes.subarray(0, 100_000), Buffer.alloc(7), bytes.subarray(100_000)]),
+  );
+  assert.deepEqual(moved.slice(-10), expected.slice(-10));
 });
