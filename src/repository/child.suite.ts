@@ -35,6 +35,28 @@ async function ingest(store: ComponentStore, seed: string, pieces: string): Prom
   await forever();
 }
 
+/** Reads what the components are made of, one after the other. */
+async function index(store: ComponentStore): Promise<void> {
+  for (const { id } of await store.list()) {
+    await store.recipe(id);
+    say(id);
+  }
+}
+
+/** Assembles the blob of a seed from the back, with a checkpoint after every piece; then halts. */
+async function assemble(store: ComponentStore, seed: string, pieces: string): Promise<void> {
+  const content = bytesOf(seed, 100_000);
+  const blob = { digest: digestOf(content), sizeBytes: content.length };
+  const assembly = await store.assemble(blob);
+  for (let piece = 9; piece >= 10 - Number(pieces); piece -= 1) {
+    await assembly?.write(content.subarray(piece * 10_000, (piece + 1) * 10_000), piece * 10_000);
+    await assembly?.checkpoint(Uint8Array.of(piece));
+  }
+  await assembly?.write(bytesOf("not counted", 10_000), 0);
+  say(pieces);
+  await forever();
+}
+
 /** Collects without end. */
 async function collect(store: ComponentStore): Promise<void> {
   for (let round = 0; ; round += 1) {
@@ -48,4 +70,6 @@ const store = await openRepository(realWorld(), directory);
 const [first = "", second = ""] = rest;
 if (action === "add") await add(store, first, second);
 if (action === "ingest") await ingest(store, first, second);
+if (action === "index") await index(store);
+if (action === "assemble") await assemble(store, first, second);
 if (action === "collect") await collect(store);

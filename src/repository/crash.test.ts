@@ -44,6 +44,7 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
     components: 2,
   },
   "ingest with checkpoints": { work: ingestInParts, components: 0 },
+  "assembly with checkpoints": { work: assembleInParts, components: 0 },
   "remove and collect": { prepare: (store) => add(store), work: removeAll, components: 0 },
   "pin and unpin": {
     prepare: (store) => add(store),
@@ -66,6 +67,20 @@ async function ingestInParts(store: ComponentStore): Promise<void> {
     position += bytes.length;
   }
   await ingest.commit();
+}
+
+/** From the back to the front; the state says how many pieces are there. */
+async function assembleInParts(store: ComponentStore): Promise<void> {
+  const pieces = [0, 3000, 6000, 9000].toReversed();
+  const blob = { digest: digestOf(IMAGE), sizeBytes: IMAGE.length };
+  const assembly = await store.assemble(blob);
+  if (assembly === undefined) return;
+  for (let done = assembly.state?.[0] ?? 0; done < pieces.length; done += 1) {
+    const position = pieces[done] ?? 0;
+    await assembly.write(IMAGE.subarray(position, position + 3000), position);
+    await assembly.checkpoint(Uint8Array.of(done + 1));
+  }
+  await assembly.commit();
 }
 
 async function removeAll(store: ComponentStore): Promise<void> {
@@ -113,7 +128,7 @@ async function examine(directory: string, world: World, scenario: Scenario): Pro
   assert.deepEqual(await names("tessera", "locks"), []);
   const parts = await names("tessera", "ingest");
   assert.deepEqual(
-    parts.filter((part) => part.endsWith(".part")),
+    parts.filter((part) => part.endsWith(".part") || part.endsWith(".assembly")),
     [],
   );
 }

@@ -36,6 +36,7 @@ const DAMAGE: ReadonlySet<number> = new Set([
   10, // SQLITE_IOERR: the file is shorter than it says
   11, // SQLITE_CORRUPT
   14, // SQLITE_CANTOPEN: something else has its name
+  15, // SQLITE_PROTOCOL: the index of the journal makes no sense
   26, // SQLITE_NOTADB
 ]);
 

@@ -12,7 +12,7 @@ import {
   type OpenFile,
   type World,
 } from "#core";
-import type { ContentSource } from "#image";
+import { bufferSource, canonicalTree, writeErofs, type ContentSource } from "#image";
 import { realWorld } from "#system";
 
 export function describe(changes: Partial<ComponentDescription> = {}): ComponentDescription {
@@ -49,6 +49,24 @@ export function sourceOf(content: Uint8Array): ContentSource {
 
 export function digestOf(content: Uint8Array): Digest {
   return `sha256:${createHash("sha256").update(content).digest("hex")}`;
+}
+
+/** An image that our writer makes of files by their names. */
+export async function imageOf(files: Readonly<Record<string, Uint8Array>>): Promise<Uint8Array> {
+  const common = { uid: 0, gid: 0, mtime_s: 1, xattrs: new Map() };
+  const tree = canonicalTree([
+    { ...common, path: "", mode: 0o755, type: "directory" },
+    ...Object.entries(files).map(([path, content]) => ({
+      ...common,
+      path,
+      mode: 0o644,
+      type: "file" as const,
+      content: bufferSource(content),
+    })),
+  ]);
+  const pieces: Uint8Array[] = [];
+  await writeErofs(tree, { write: async (bytes) => void pieces.push(bytes.slice()) });
+  return Buffer.concat(pieces);
 }
 
 export async function temporary<T>(work: (directory: string) => Promise<T>): Promise<T> {

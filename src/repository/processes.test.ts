@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
+import { mkdir, readdir, rm, watch } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { test } from "node:test";
@@ -24,6 +25,22 @@ async function killAfter(child: ChildProcess, lines: number): Promise<void> {
     if (seen === lines) child.kill("SIGKILL");
   }
   await exit;
+}
+
+/** Kills the child as soon as a file comes into being in the directory. */
+async function killAtFirstFile(start: () => ChildProcess, directory: string): Promise<void> {
+  const changes = watch(directory)[Symbol.asyncIterator]();
+  const first = changes.next();
+  const child = start();
+  const exit = once(child, "exit");
+  await first;
+  child.kill("SIGKILL");
+  await exit;
+  await changes.return?.();
+}
+
+async function indexFiles(directory: string): Promise<string[]> {
+  return (await readdir(join(directory, "tessera", "files"))).toSorted();
 }
 
 async function ended(child: ChildProcess): Promise<void> {
@@ -88,6 +105,48 @@ for (const pieces of [0, 1, 4, 6, 10]) {
       assert.equal(await store.hasBlob(blob.digest), true);
       assert.deepEqual((await store.verify()).findings, []);
       await exit;
+    }));
+}
+
+for (const pieces of [0, 1, 7, 10]) {
+  void test(`an assembly killed after ${pieces} pieces goes on from its checkpoint`, () =>
+    temporary(async (directory) => {
+      const content = bytesOf("seed", 100_000);
+      const blob = { digest: digestOf(content), sizeBytes: content.length };
+      const store = await openRepository(realWorld(), directory);
+      const child = start("assemble", directory, "seed", `${pieces}`);
+      const exit = once(child, "exit");
+      await once(child.stdout ?? assert.fail(), "data");
+      assert.deepEqual((await store.collect({ dryRun: false })).removed, []);
+      child.kill("SIGKILL");
+      const assembly = await store.assemble(blob);
+      assert.equal(assembly?.state?.[0], pieces === 0 ? undefined : 10 - pieces);
+      await assembly?.write(content.subarray(0, 100_000 - pieces * 10_000), 0);
+      if (pieces === 10) await assembly?.write(content.subarray(0, 10_000), 0);
+      await assembly?.commit();
+      assert.deepEqual((await store.verify()).findings, []);
+      await exit;
+    }));
+}
+
+for (const lines of [0, 1, 3]) {
+  void test(`a process killed when it had indexed ${lines} leaves a sound index`, () =>
+    temporary(async (directory) => {
+      const adding = await openRepository(realWorld(), directory);
+      for (const name of ["a", "b", "c", "d", "e"]) {
+        const image = sourceOf(bytesOf(name, 3_000_000));
+        await adding.add({ description: describe({ name }), fragments: FRAGMENTS, image });
+      }
+      const files = join(directory, "tessera", "files");
+      await rm(files, { recursive: true });
+      await mkdir(files);
+      const child = () => start("index", directory);
+      await (lines > 0 ? killAfter(child(), lines) : killAtFirstFile(child, files));
+      const store = await openRepository(realWorld(), directory);
+      const held = await Promise.all((await store.list()).map(({ id }) => store.recipe(id)));
+      const located = await store.locate(held.flatMap(({ recipe }) => recipe.contents));
+      assert.ok(located.every((found) => found !== undefined));
+      assert.deepEqual(await indexFiles(directory), ["1.sqlite", "1.sqlite-shm", "1.sqlite-wal"]);
     }));
 }
 

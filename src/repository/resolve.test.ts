@@ -79,6 +79,22 @@ test("a summary is bounded, sorted, and says when it is not complete", () => {
   assert.deepEqual(summaryOf([]), { components: 0, heads: [], complete: true });
 });
 
+test("the summary of a very large repository is as small as that of any", () => {
+  const many = Array.from({ length: 10_000 }, (_, n) => component(`n${n}`, {}));
+  const summary = summaryOf(many);
+  assert.equal(summary.components, 10_000);
+  assert.equal(summary.heads.length, 256);
+  assert.ok(JSON.stringify(summary).length < 6000);
+  const lowest = many
+    .map(({ id }) => id)
+    .toSorted()
+    .slice(0, 256);
+  assert.deepEqual(
+    summary.heads,
+    lowest.map((id) => id.slice(7, 23)),
+  );
+});
+
 test("any JSON, and any bytes, decode or are refused with a code", () => {
   const contents = fc.oneof(
     fc.uint8Array({ maxLength: 200 }),
