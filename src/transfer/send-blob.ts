@@ -8,6 +8,7 @@ import { bytesPrefix, encodeZeroes } from "./messages.ts";
 import { pipelined } from "./pipeline.ts";
 import { FLAG_DICTIONARY, FLAG_ZSTD, RAW_BYTES_MAX, TYPE } from "./protocol.ts";
 import type { OutgoingStream } from "./sender-stream.ts";
+import { Spares } from "./spares.ts";
 
 export const PIPELINE_DEPTH = 4;
 
@@ -22,12 +23,19 @@ interface BlobPiece {
 }
 
 /** The blob in pieces of up to 1 MiB; consecutive pieces of zeroes as one. */
-async function* piecesOf(reader: BlobReader, from: number): AsyncGenerator<BlobPiece> {
+async function* piecesOf(
+  reader: BlobReader,
+  from: number,
+  spares: Spares,
+): AsyncGenerator<BlobPiece> {
   let zeroesFrom = from;
   for (let offset = from; offset < reader.sizeBytes; offset += RAW_BYTES_MAX) {
-    const bytes = Buffer.allocUnsafe(Math.min(RAW_BYTES_MAX, reader.sizeBytes - offset));
+    const bytes = spares.take(Math.min(RAW_BYTES_MAX, reader.sizeBytes - offset));
     await reader.read(bytes, offset);
-    if (isZero(bytes)) continue;
+    if (isZero(bytes)) {
+      spares.give(bytes);
+      continue;
+    }
     if (zeroesFrom < offset) yield { offset: zeroesFrom, length: offset - zeroesFrom };
     yield { offset, length: bytes.length, bytes };
     zeroesFrom = offset + bytes.length;
@@ -54,8 +62,9 @@ export async function sendBlob(
   const content = base === undefined ? { sizeBytes } : { sizeBytes, base: base.digest };
   stream.opened(name, content, { doneBytes: offset, totalBytes: sizeBytes });
   const packer = new Compressor();
+  const spares = new Spares();
   const flagsOf = base === undefined ? FLAG_ZSTD : FLAG_ZSTD | FLAG_DICTIONARY;
-  const pieces = pipelined(piecesOf(reader, offset), PIPELINE_DEPTH, async (piece) => {
+  const pieces = pipelined(piecesOf(reader, offset, spares), PIPELINE_DEPTH, async (piece) => {
     const chosen = level();
     if (base !== undefined && piece.bytes !== undefined) {
       return { piece, packed: await compressWith(piece.bytes, base.dictionary), level: "solid-19" };
@@ -71,7 +80,10 @@ export async function sendBlob(
     } else {
       const flags = packed === undefined ? 0 : flagsOf;
       const parts = [bytesPrefix(offset, length), packed ?? bytes];
-      await stream.data({ type: TYPE.BYTES, flags, parts }, length, level);
+      const free = (): void => spares.give(bytes);
+      if (packed !== undefined) free();
+      const onFree = packed === undefined ? free : undefined;
+      await stream.data({ type: TYPE.BYTES, flags, parts, onFree }, length, level);
     }
   }
   stream.ended({});

@@ -15,8 +15,11 @@ import {
 } from "./protocol.ts";
 import { Turns } from "./turns.ts";
 
-/** Bytes handed to the socket and not yet taken by the system, above which data wait. */
-const PENDING_BYTES_MAX = 384 * 1024;
+/**
+ * Bytes handed to the socket and not yet taken by the system, above which data wait: less than one
+ * long write, since writes that wait together are copied into one.
+ */
+const PENDING_BYTES_MAX = 64 * 1024;
 /** Data are handed over in such pieces: larger ones fall out of the processor's cache. */
 const WRITE_BYTES_MAX = 128 * 1024;
 /** Shorter pieces are joined, so that they share a TLS record. */
