@@ -5,10 +5,10 @@ import {
   solidParameters,
   type Encoding,
   type PackPlan,
+  type SolidParameters,
 } from "#delta";
 import type { LinkRate } from "./meter.ts";
 import { referenceBytes } from "./pack-plan.ts";
-import type { FrameParameters } from "./solid.ts";
 
 const MIB = 2 ** 20;
 /** Below this rate a migration may use more memory: there it buys the most. */
@@ -30,13 +30,25 @@ export function linkBitsPerSecond(rate: LinkRate): number | undefined {
   return bitsPerSecond === Infinity ? undefined : bitsPerSecond;
 }
 
+/** Tables as zstd has them at its highest levels; it has smaller ones below. */
+const DEFAULT_LOGS = { hashLog: 22, chainLog: 24 } as const;
+const DEFAULT_LOGS_FAST = { hashLog: 21, chainLog: 21 } as const;
+const TREE_LEVEL = 13;
+
+function tableBytes(parameters: SolidParameters): number {
+  const { compressionLevel, hashLog, chainLog } = parameters;
+  const logs = compressionLevel < TREE_LEVEL ? DEFAULT_LOGS_FAST : DEFAULT_LOGS;
+  return 4 * (2 ** (hashLog ?? logs.hashLog) + 2 ** (chainLog ?? logs.chainLog));
+}
+
 /**
  * The most that a solid pack takes at its sender: raw bytes, the references twice (zstd has a copy
- * of its own), its tables twice (for the dictionary and for the frame), and buffers.
+ * of its own), its tables (one for the frame, one for a dictionary), and buffers.
  */
-export function packMemoryBytes(plan: PackPlan, parameters: FrameParameters): number {
-  const tables = 4 * (2 ** parameters.hashLog + 2 ** parameters.chainLog);
-  return plan.rawBytes + 2 * referenceBytes(plan) + 2 * tables + 16 * MIB;
+export function packMemoryBytes(plan: PackPlan, parameters: SolidParameters): number {
+  const references = referenceBytes(plan);
+  const tables = tableBytes(parameters) * (references > 0 ? 2 : 1);
+  return plan.rawBytes + 2 * references + tables + 16 * MIB;
 }
 
 /** Parameters for a pack, with tables as large as the memory allows. */
@@ -44,15 +56,13 @@ export function packParameters(
   plan: PackPlan,
   level: number,
   memoryBytes: number,
-): FrameParameters {
-  let parameters: FrameParameters = solidParameters(level, plan.rawBytes, referenceBytes(plan));
-  while (packMemoryBytes(plan, parameters) > memoryBytes && parameters.hashLog > TABLE_LOG_MIN) {
-    const { hashLog, chainLog } = parameters;
-    parameters = {
-      ...parameters,
-      hashLog: hashLog - 1,
-      chainLog: Math.max(TABLE_LOG_MIN, chainLog - 1),
-    };
+): SolidParameters {
+  let parameters = solidParameters(level, plan.rawBytes, referenceBytes(plan));
+  const smaller = (log: number): number => Math.max(TABLE_LOG_MIN, log - 1);
+  while (packMemoryBytes(plan, parameters) > memoryBytes) {
+    const { hashLog = DEFAULT_LOGS.hashLog, chainLog = DEFAULT_LOGS.chainLog } = parameters;
+    if (Math.max(hashLog, chainLog) <= TABLE_LOG_MIN) break;
+    parameters = { ...parameters, hashLog: smaller(hashLog), chainLog: smaller(chainLog) };
   }
   return parameters;
 }
