@@ -35,7 +35,7 @@ export async function fetchSmallBlobs(errand: Errand): Promise<void> {
 /** From whoever has it. @throws as `Sources.first` */
 export async function fetchBlob(errand: Errand, blob: BlobReference): Promise<void> {
   const { options, sources, reference, signal, tally } = errand;
-  if (await options.store.hasBlob(blob.digest)) return;
+  if (await isKept(options.store, blob, signal)) return;
   const question = { component: reference.id, kind: "blob", signal } as const;
   await sources.first(question, async ({ source, receiver, signal: given }) => {
     try {
@@ -44,6 +44,18 @@ export async function fetchBlob(errand: Errand, blob: BlobReference): Promise<vo
       tally.wire(source);
     }
   });
+}
+
+/** True when the blob is held, and stays: the lease of the ingest keeps it. */
+async function isKept(
+  store: ComponentStore,
+  blob: BlobReference,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (!(await store.hasBlob(blob.digest))) return false;
+  const ingest = await store.ingest(blob, signal);
+  await ingest?.release();
+  return ingest === undefined;
 }
 
 /** Makes the component exist. @throws `migration.component-mismatch` */

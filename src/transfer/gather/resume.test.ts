@@ -1,0 +1,117 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { test } from "node:test";
+import * as fc from "fast-check";
+import { addFiles, bytesOf, Clouds, MIB } from "./gather.suite.ts";
+import { gatherComponents } from "./gather.ts";
+import { decodeState, encodeState } from "./state.ts";
+
+const SENT_TWICE_MAX = 8 * MIB;
+
+function manyFiles(): Record<string, Buffer> {
+  const names = Array.from({ length: 60 }, (_, index) => `f${index}`);
+  return Object.fromEntries(names.map((name) => [name, bytesOf(name, MIB / 2 + 7)]));
+}
+
+test("a state gives back what is whole, for its recipe only", () => {
+  const bits = fc.array(fc.constantFrom(0, 1), { maxLength: 300 });
+  const recipe = bytesOf("recipe", 32);
+  fc.assert(
+    fc.property(bits, (list) => {
+      const whole = Uint8Array.from(list);
+      const state = encodeState(recipe, whole);
+      assert.deepEqual(decodeState(state, recipe, whole.length), whole);
+      assert.equal(decodeState(state, bytesOf("other", 32), whole.length), undefined);
+    }),
+  );
+});
+
+test("any bytes are a state or none", () => {
+  const recipe = bytesOf("recipe", 32);
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 40 }), fc.nat(1000), (bytes, count) => {
+      for (const state of [bytes, Buffer.concat([Buffer.of(1), recipe, bytes])]) {
+        const whole = decodeState(state, recipe, count);
+        assert.ok(whole === undefined || whole.length === count);
+      }
+    }),
+  );
+});
+
+test("goes on after kill -9 with what was there", async () => {
+  await using clouds = await Clouds.start();
+  const there = await clouds.store("there");
+  const wanted = await addFiles(there, "big", manyFiles());
+  const program = join(import.meta.dirname, "killed.suite.ts");
+  const child = spawn(process.execPath, [program, clouds.directory, wanted.id], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  let sentBytes = 0;
+  for await (const line of createInterface({ input: child.stdout })) {
+    sentBytes = Number(line);
+    if (sentBytes > 20 * MIB) break;
+  }
+  child.kill("SIGKILL");
+  await once(child, "exit");
+  const source = clouds.source("there", there);
+  const { components } = await gatherComponents(clouds.world, clouds.options([wanted], [source]));
+  const missing = components[0]?.missingBytes ?? 0;
+  const all = 60 * (MIB / 2 + 7);
+  assert.ok(missing <= all - sentBytes + SENT_TWICE_MAX, `${missing} of ${all} after ${sentBytes}`);
+  assert.deepEqual((await clouds.here.verify()).findings, []);
+});
+
+test("goes on after an abort with all that came", async () => {
+  await using clouds = await Clouds.start();
+  const there = await clouds.store("there");
+  const wanted = await addFiles(there, "big", manyFiles());
+  const stop = new AbortController();
+  let pieces = 0;
+  const source = clouds.source("there", there, {
+    piece: (piece) => {
+      pieces += 1;
+      if (pieces === 30) stop.abort(new Error("cancelled"));
+      return piece;
+    },
+  });
+  const gathering = gatherComponents(
+    clouds.world,
+    clouds.options([wanted], [source], { signal: stop.signal }),
+  );
+  await assert.rejects(gathering, { message: "cancelled" });
+  assert.deepEqual(await clouds.here.list(), []);
+  const again = clouds.source("there", there);
+  const { components } = await gatherComponents(clouds.world, clouds.options([wanted], [again]));
+  // All that came before the abort is kept, as there was time to.
+  assert.equal(components[0]?.missingBytes, 30 * (MIB / 2 + 7));
+});
+
+test("a damaged part is found when a fetch goes on", async () => {
+  await using clouds = await Clouds.start();
+  const there = await clouds.store("there");
+  const files = manyFiles();
+  const wanted = await addFiles(there, "big", files);
+  const stop = new AbortController();
+  let pieces = 0;
+  const source = clouds.source("there", there, {
+    piece: (piece) => {
+      pieces += 1;
+      if (pieces === 30) stop.abort(new Error("cancelled"));
+      return piece;
+    },
+  });
+  const options = clouds.options([wanted], [source], { signal: stop.signal });
+  await assert.rejects(gatherComponents(clouds.world, options), { message: "cancelled" });
+  const assembly = await clouds.here.assemble({ digest: wanted.id, sizeBytes: wanted.sizeBytes });
+  assert.ok(assembly?.state);
+  const { recipe } = await there.recipe(wanted.id);
+  const position = recipe.places(3)[0]?.[0]?.position ?? 0;
+  await assembly.write(new Uint8Array(100), position);
+  await assembly.release();
+  const again = clouds.source("there", there);
+  const { components } = await gatherComponents(clouds.world, clouds.options([wanted], [again]));
+  assert.equal(components[0]?.missingBytes, 31 * (MIB / 2 + 7));
+});
