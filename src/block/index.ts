@@ -1,3 +1,10 @@
+export {
+  BlockDigests,
+  blockDigest,
+  hashBlocks,
+  loadBlockDigests,
+  saveBlockDigests,
+} from "./block-digests.ts";
 export { BLOCK_BYTES, nonZeroBlocks, type IndexedBlock } from "./blocks.ts";
 export type * from "./contract.ts";
 export { faultyDevice, type DeviceFault, type DeviceOperation } from "./faulty.ts";

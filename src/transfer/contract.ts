@@ -107,7 +107,7 @@ export interface UserDataReport {
   readonly allocatedBytes: number;
   readonly wireBytes: number;
   /** It came as changes of an earlier copy. */
-  readonly lineage: boolean;
+  readonly lineage?: boolean;
 }
 
 /** What a receiver has measured of its link to a source; absent before there are data. */
@@ -161,11 +161,7 @@ export interface DataReceiver {
    * durable; a partial file and its resume map lie beside it. `path.blocks` then holds the digests
    * of its blocks. When the sender does not have the copy that `help` offers, all blocks travel.
    */
-  fetchUserData(
-    path: string,
-    signal: AbortSignal,
-    help?: UserDataHelp,
-  ): Promise<UserDataReport>;
+  fetchUserData(path: string, signal: AbortSignal, help?: UserDataHelp): Promise<UserDataReport>;
   /** Bytes read from and written to the sockets so far. */
   wireBytes(): number;
   /** For receipts, and to rank sources. */

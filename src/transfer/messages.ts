@@ -112,8 +112,19 @@ export const RecipeOpenedSchema = z.object({
 });
 /** Raw bytes of all wanted contents. */
 export const ContentsOpenedSchema = z.object({ sizeBytes: Size });
+/**
+ * `changedBytes`: most raw bytes that may travel; `lineage`: the old copy that the sender has too, on
+ * which everything builds; `references`: how many components may be named. With any of them CHANGES
+ * come, else BLOCKS.
+ */
 export const UserDataOpenedSchema = z
-  .object({ sizeBytes: z.int().min(1), allocatedBytes: Size })
+  .object({
+    sizeBytes: z.int().min(1),
+    allocatedBytes: Size,
+    changedBytes: Size.optional(),
+    lineage: DigestText.optional(),
+    references: z.int().min(0).max(256).optional(),
+  })
   .refine(({ sizeBytes, allocatedBytes }) => allocatedBytes <= sizeBytes);
 
 export const BlobEndSchema = z.object({});

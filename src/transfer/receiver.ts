@@ -1,4 +1,4 @@
-import type { BlobReference, Digest, World } from "#core";
+import { hasCode, type BlobReference, type Digest, type World } from "#core";
 import type { ComponentStore, Ingest } from "#repository";
 import { MemoryBudget } from "./budget.ts";
 import type {
@@ -9,6 +9,7 @@ import type {
   DataReceiver,
   FetchedRecipe,
   TransferProgress,
+  UserDataHelp,
   UserDataReport,
 } from "./contract.ts";
 import { isRetryable } from "./errors.ts";
@@ -126,23 +127,43 @@ class DiallingReceiver implements DataReceiver {
     });
   }
 
-  fetchUserData(path: string, signal: AbortSignal): Promise<UserDataReport> {
-    const { session, userDataBytesMax = Number.MAX_SAFE_INTEGER } = this.#options;
+  fetchUserData(
+    path: string,
+    signal: AbortSignal,
+    help: UserDataHelp = {},
+  ): Promise<UserDataReport> {
     return this.#slots.run(async () => {
       signal.throwIfAborted();
-      const target = await UserDataTarget.open(this.#world, path, session);
-      const onPiece = (opened: { readonly allocatedBytes: number }): void =>
-        this.#userDataProgress(target, opened.allocatedBytes);
-      const options = { signal, sizeBytesMax: userDataBytesMax, onPiece };
-      const received = this.#overLink(signal, (receiver) =>
-        receiveUserData(receiver, target, options),
-      );
-      const end = await keptOnFailure(received, target);
-      await target.finish(end);
-      this.#userDataProgress(target, end.allocatedBytes, end.allocatedBytes);
-      const { digest, sizeBytes, allocatedBytes } = end;
-      return { digest, sizeBytes, allocatedBytes, wireBytes: target.wireBytes };
+      const { lineage } = help;
+      const target = await UserDataTarget.open(this.#world, path, this.#options.session, lineage);
+      try {
+        return await this.#receiveUserData(target, signal, help);
+      } catch (cause) {
+        if (!isLineageFailure(cause, target)) throw cause;
+        this.#world.log.log("warn", "an earlier copy does not serve; all blocks travel", { cause });
+        await target.restart();
+        return await this.#receiveUserData(target, signal, help);
+      }
     });
+  }
+
+  async #receiveUserData(
+    target: UserDataTarget,
+    signal: AbortSignal,
+    { images = [] }: UserDataHelp,
+  ): Promise<UserDataReport> {
+    const sizeBytesMax = this.#options.userDataBytesMax ?? Number.MAX_SAFE_INTEGER;
+    const onPiece = (totalBytes: number): void => this.#userDataProgress(target, totalBytes);
+    const received = this.#overLink(signal, (receiver) =>
+      receiveUserData(receiver, target, { signal, sizeBytesMax, images, onPiece }),
+    );
+    const end = await keptOnFailure(received, target);
+    await target.finish(end);
+    const totalBytes = end.changedBytes ?? end.allocatedBytes;
+    this.#userDataProgress(target, totalBytes, totalBytes);
+    const { digest, sizeBytes, allocatedBytes } = end;
+    const { wireBytes, buildsOnLineage: lineage } = target;
+    return { digest, sizeBytes, allocatedBytes, wireBytes, lineage };
   }
 
   /** Does `work` over a connection, and again over another as long as that may help. */
@@ -185,6 +206,12 @@ class DiallingReceiver implements DataReceiver {
       wireBytes: target.wireBytes,
     });
   }
+}
+
+/** True for what comes of an earlier copy that differs from the sender's. */
+function isLineageFailure(error: unknown, target: UserDataTarget): boolean {
+  if (hasCode(error, "transfer.lineage-mismatch")) return true;
+  return target.buildsOnLineage && hasCode(error, "transfer.digest-mismatch");
 }
 
 /** Opens an ingest, for which the store may wait long; one that comes too late is released. */

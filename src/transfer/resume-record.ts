@@ -1,4 +1,4 @@
-import type { World } from "#core";
+import { isDigest, type Digest, type World } from "#core";
 import { z } from "zod";
 
 /** How far a user data block has been received durably; see doc/data-protocol.md, "Resuming". */
@@ -10,18 +10,26 @@ export interface ResumeRecord {
   /** Raw bytes of blocks so far. */
   readonly receivedBytes: number;
   readonly wireBytes: number;
+  /** The earlier copy that the part was made of, and where that was. */
+  readonly lineage?: { readonly digest: Digest; readonly path: string } | undefined;
 }
 
 const Count = z.int().min(0);
 const RecordSchema = z.object({
-  version: z.literal(1),
+  version: z.literal(2),
   session: z.string(),
   sizeBytes: z.int().min(1),
   nextBlock: Count,
   receivedBytes: Count,
   wireBytes: Count,
+  lineage: z
+    .object({
+      digest: z.custom<Digest>((value) => isDigest(value), "not a digest"),
+      path: z.string(),
+    })
+    .optional(),
 });
-const RECORD_BYTES_MAX = 4096;
+const RECORD_BYTES_MAX = 8192;
 
 /** The session's record, or undefined where there is none that counts. */
 export async function loadRecord(
@@ -45,5 +53,5 @@ function parseJson(text: string): unknown {
 
 /** Replaces the record atomically; what it says must be durable before. */
 export async function saveRecord(world: World, path: string, record: ResumeRecord): Promise<void> {
-  await world.files.writeFileAtomic(path, JSON.stringify({ version: 1, ...record }), 0o600);
+  await world.files.writeFileAtomic(path, JSON.stringify({ version: 2, ...record }), 0o600);
 }

@@ -1,57 +1,19 @@
-import { alignRanges, endOf, totalLength, type ByteRange } from "#core";
-import {
-  BLOCK_BYTES,
-  isZero,
-  userDataHasher,
-  type BlockDevice,
-  type UserDataDigest,
-  type UserDataHasher,
-} from "#block";
+import { alignRanges, endOf, totalLength, type ByteRange, type Digest } from "#core";
+import { BLOCK_BYTES, isZero, type BlockDevice } from "#block";
 import { compress } from "./compression.ts";
+import type { DataSource } from "./contract.ts";
 import { peerError } from "./errors.ts";
 import { blocksPrefix, type BlockRun } from "./messages.ts";
 import { pipelined } from "./pipeline.ts";
 import { BLOCKS_PER_FRAME_MAX, FLAG_ZSTD, RAW_BYTES_MAX, TYPE } from "./protocol.ts";
 import { PIPELINE_DEPTH, type LevelNow } from "./send-blob.ts";
+import { acceptLineage, sendChanges } from "./send-changes.ts";
 import type { OutgoingStream } from "./sender-stream.ts";
+import type { UserDataLedger } from "./user-data-ledger.ts";
 
 interface Batch {
   readonly runs: BlockRun[];
   readonly bytes: Buffer;
-}
-
-/**
- * The digest of the session's user data block as far as it has been read, in order. It lives as
- * long as the session, so that a resumed stream need not read the beginning again.
- */
-export class UserDataLedger {
-  #hasher: UserDataHasher | undefined;
-  #nextBlock = 0;
-  #done: UserDataDigest | undefined;
-
-  /** The first block that is not yet accounted for. */
-  get nextBlock(): number {
-    return this.#nextBlock;
-  }
-
-  /** Adds blocks that follow each other in a buffer; those accounted for already are passed over. */
-  add(device: BlockDevice, first: number, bytes: Uint8Array): void {
-    this.#hasher ??= userDataHasher(device.sizeBytes);
-    for (let at = 0; at < bytes.length; at += BLOCK_BYTES) {
-      const index = first + at / BLOCK_BYTES;
-      if (index < this.#nextBlock) continue;
-      this.#hasher.add(index, bytes.subarray(at, at + BLOCK_BYTES));
-      this.#nextBlock = index + 1;
-    }
-  }
-
-  /** When every block has been added. */
-  digest(device: BlockDevice): UserDataDigest {
-    this.#hasher ??= userDataHasher(device.sizeBytes);
-    this.#done ??= this.#hasher.digest();
-    this.#nextBlock = Math.ceil(device.sizeBytes / BLOCK_BYTES);
-    return this.#done;
-  }
 }
 
 /** Reads the allocated ranges between two blocks, up to 1 MiB at a time. */
@@ -94,6 +56,12 @@ class Batcher {
   }
 }
 
+function note(ledger: UserDataLedger, first: number, bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.length; at += BLOCK_BYTES) {
+    ledger.add(first + at / BLOCK_BYTES, bytes.subarray(at, at + BLOCK_BYTES));
+  }
+}
+
 async function* batchesOf(
   device: BlockDevice,
   ranges: readonly ByteRange[],
@@ -103,7 +71,7 @@ async function* batchesOf(
   const batcher = new Batcher();
   const to = Math.ceil(device.sizeBytes / BLOCK_BYTES);
   for await (const { first, bytes } of readRanges(device, ranges, { from, to })) {
-    ledger.add(device, first, bytes);
+    note(ledger, first, bytes);
     for (let at = 0; at < bytes.length; at += BLOCK_BYTES) {
       const block = bytes.subarray(at, at + BLOCK_BYTES);
       const full = isZero(block) ? undefined : batcher.add(first + at / BLOCK_BYTES, block);
@@ -124,21 +92,56 @@ async function catchUp(
 ): Promise<void> {
   for await (const { first, bytes } of readRanges(device, ranges, { from: ledger.nextBlock, to })) {
     signal.throwIfAborted();
-    ledger.add(device, first, bytes);
+    note(ledger, first, bytes);
   }
+}
+
+export interface UserDataOptions {
+  readonly from: number;
+  readonly ledger: UserDataLedger;
+  readonly level: LevelNow;
+  /** Of the old copy that the receiver offers to build on. */
+  readonly lineage?: Digest | undefined;
+  /** The receiver can read the images of the appliance's components. */
+  readonly references?: boolean | undefined;
 }
 
 /** Sends the user data block from block `from` on. @throws what the device throws */
 export async function sendUserData(
   stream: OutgoingStream,
+  source: DataSource,
   device: BlockDevice,
-  options: { readonly from: number; readonly ledger: UserDataLedger; readonly level: LevelNow },
+  options: UserDataOptions,
 ): Promise<void> {
   const { from, ledger, level } = options;
-  const { sizeBytes } = device;
-  if (from > Math.ceil(sizeBytes / BLOCK_BYTES)) {
+  if (from > Math.ceil(device.sizeBytes / BLOCK_BYTES)) {
     throw peerError("not-offered", "the block is behind the device's end");
   }
+  const lineage = await acceptLineage(source, options.lineage, device.sizeBytes);
+  const components = options.references === true ? source.components : undefined;
+  if (lineage === undefined && components === undefined) {
+    await sendBlocks(stream, device, { from, ledger, level });
+    return;
+  }
+  try {
+    await sendChanges(stream, source, device, {
+      from,
+      ledger,
+      level,
+      ...(lineage === undefined ? {} : { lineage }),
+      ...(components === undefined ? {} : { components }),
+    });
+  } finally {
+    await lineage?.old.close();
+  }
+}
+
+async function sendBlocks(
+  stream: OutgoingStream,
+  device: BlockDevice,
+  { from, ledger, level }: UserDataOptions,
+): Promise<void> {
+  const { sizeBytes } = device;
   const ranges = alignRanges(await device.allocated(), BLOCK_BYTES, sizeBytes);
   const allocatedBytes = totalLength(ranges);
   const doneBytes = totalLength(
@@ -149,6 +152,7 @@ export async function sendUserData(
   );
   const progress = { doneBytes, totalBytes: allocatedBytes };
   stream.opened("userData", { sizeBytes, allocatedBytes }, progress);
+  ledger.begin(sizeBytes);
   await catchUp(device, ranges, ledger, from, stream.signal);
   const batches = pipelined(
     batchesOf(device, ranges, from, ledger),
@@ -164,5 +168,5 @@ export async function sendUserData(
     const parts = [blocksPrefix(batch.runs), packed ?? batch.bytes];
     await stream.data({ type: TYPE.BLOCKS, flags, parts }, batch.bytes.length);
   }
-  stream.ended(ledger.digest(device));
+  stream.ended(ledger.end(sizeBytes));
 }

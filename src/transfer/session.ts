@@ -5,7 +5,7 @@ import type { DataSource, TransferProgress } from "./contract.ts";
 import { peerError } from "./errors.ts";
 import { rateLimiter, type RateLimiter } from "./limiter.ts";
 import { LinkMeter } from "./meter.ts";
-import { UserDataLedger } from "./send-user-data.ts";
+import { UserDataLedger } from "./user-data-ledger.ts";
 import { newEncoders, type Encoders } from "./encoders.ts";
 import type { SenderSession } from "./sender.ts";
 import type { ResumeStore } from "./handshake.ts";
