@@ -4,16 +4,15 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { readdir, stat } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
-import { connect as connectTls, createServer, type TLSSocket } from "node:tls";
+import { connect as connectTls, createServer } from "node:tls";
 import { zstdCompressSync } from "node:zlib";
 import { after, before, test } from "node:test";
-import { Connection } from "./connection.ts";
 import { Clouds, MIB, memoryResume, portOf, referenceTo, soon, sourceOf } from "./fixture.suite.ts";
 import { FrameDecoder, encodeFrame, encodeHeader, type Frame } from "./frame.ts";
-import { listenHandshake } from "./handshake.ts";
 import type { DataIdentity } from "./identity.ts";
 import { blocksPrefix, bytesPrefix, encodeJson, encodeZeroes } from "./messages.ts";
-import { ALPN, CONTENT_VERSIONS, FLAG_ZSTD, TIMING, TYPE, type FrameType } from "./protocol.ts";
+import { ALPN, CONTENT_VERSIONS, FLAG_ZSTD, TYPE } from "./protocol.ts";
+import { liar, type Script } from "./liar.suite.ts";
 import { decodeHeld, newToken } from "./tokens.ts";
 
 const BYTES = randomBytes(3 * MIB);
@@ -277,47 +276,6 @@ test("a handshake that stops half-way is ended in time", async () => {
   assert.deepEqual(codesOf(frames), ["transfer.stalled"]);
 });
 
-type Script = (send: (type: FrameType, payload: Buffer, flags?: number) => void, f: Frame) => void;
-
-/** A sender that passes the handshake and then lies as its script says, at each OPEN. */
-async function liar(script: Script): Promise<number> {
-  const server = createServer({
-    key: clouds.sender.key,
-    cert: clouds.sender.certificatePem,
-    ALPNProtocols: [ALPN],
-    requestCert: true,
-    rejectUnauthorized: false,
-  });
-  const sockets = new Set<TLSSocket>();
-  server.on("secureConnection", (tls) => {
-    sockets.add(tls);
-    tls.on("error", () => undefined);
-    const connection = new Connection(clouds.world.clock, TIMING, { tls, raw: tls });
-    const admission = {
-      find: () => 1,
-      certificateOf: () => clouds.receiver.certificate,
-      present: () => Promise.resolve(newToken(clouds.world.random)),
-      confirm: () => Promise.resolve(),
-    };
-    const handshake = listenHandshake(connection, clouds.receiver.certificate, admission);
-    void handshake.then(() =>
-      connection.serve((frame) => {
-        if (frame.type !== TYPE.OPEN) return;
-        script((type, payload, flags = 0) => {
-          tls.write(encodeFrame(type, frame.stream, payload, flags));
-        }, frame);
-      }),
-    );
-  });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  clouds.onDispose(() => {
-    for (const socket of sockets) socket.destroy();
-    return new Promise((resolve) => server.close(resolve));
-  });
-  return (server.address() as { port: number }).port;
-}
-
 const SIZE = 2 * MIB;
 const opened = encodeJson({ sizeBytes: SIZE });
 const bytesOf = (offset: number, raw: number, data: Buffer) =>
@@ -424,7 +382,7 @@ const BLOB_LIES: readonly (readonly [name: string, code: string, script: Script]
 
 for (const [name, code, script] of BLOB_LIES) {
   test(`a sender that sends ${name} is refused, and no blob is there`, async () => {
-    const port = await liar(script);
+    const port = await liar(clouds, script);
     const blob = { digest: referenceTo(randomBytes(32)).digest, sizeBytes: SIZE };
     await assert.rejects(clouds.receiving(port).fetchBlob(blob, soon()), { code, fault: "peer" });
     assert.equal(await clouds.store.hasBlob(blob.digest), false);
@@ -487,7 +445,7 @@ const DISK_LIES: readonly (readonly [name: string, code: string, script: Script]
 
 for (const [name, code, script] of DISK_LIES) {
   test(`user data with ${name} are refused, and no disk is there`, async () => {
-    const port = await liar(script);
+    const port = await liar(clouds, script);
     const path = clouds.path(`disk-${name.replaceAll(" ", "-")}`);
     await assert.rejects(clouds.receiving(port).fetchUserData(path, soon()), { code });
     await assert.rejects(stat(path), { code: "ENOENT" });

@@ -1,5 +1,5 @@
 /** Makes the frames that carry a pack. */
-import type { PackPlan } from "#delta";
+import type { PackPlan, SolidParameters } from "#delta";
 import type { ContentsReader, PackCache } from "#repository";
 import { compress } from "./compression.ts";
 import type { ComponentContents } from "./contract.ts";
@@ -10,7 +10,7 @@ import { encodePack, type PackHead, type PackScope } from "./pack.ts";
 import { packKey } from "./pack-key.ts";
 import { halves, referenceBytes, slicePlan } from "./pack-plan.ts";
 import { FLAG_ZSTD, PACK_WIRE_BYTES_MAX, RAW_BYTES_MAX, TYPE, type FrameType } from "./protocol.ts";
-import { compressFrame, dictionaryOf, type FrameParameters } from "./solid.ts";
+import { compressFrame, dictionaryOf } from "./solid.ts";
 
 /** Contents that are read at a time: they may be small and many. */
 const READS_MAX = 16;
@@ -76,7 +76,7 @@ export class PackEncoder {
   }
 
   /** The key under which a pack, made with these parameters, is cached. */
-  keyOf(plan: PackPlan, parameters: FrameParameters) {
+  keyOf(plan: PackPlan, parameters: SolidParameters) {
     return packKey(plan, parameters, this.#options.component, this.#options.bases);
   }
 
@@ -126,7 +126,7 @@ export class PackEncoder {
   /** An empty cached pack says that it has to be divided. */
   async #encoded(
     plan: PackPlan,
-    parameters: FrameParameters,
+    parameters: SolidParameters,
   ): Promise<Uint8Array | "divide" | "direct"> {
     const { packs, slots } = this.#options;
     const key = this.keyOf(plan, parameters);

@@ -1,8 +1,7 @@
 import { createHash } from "node:crypto";
 import type { Digest } from "#core";
-import type { PackKey, PackPlan } from "#delta";
+import type { PackKey, PackPlan, SolidParameters } from "#delta";
 import type { HeldRecipe } from "#repository";
-import type { FrameParameters } from "./solid.ts";
 
 /** Changes whenever equal inputs may lead to other bytes. */
 const FORMAT = "tessera pack 1\n";
@@ -20,14 +19,13 @@ function range({ digests }: HeldRecipe, at: { content: number; offset: number; l
  */
 export function packKey(
   plan: PackPlan,
-  parameters: FrameParameters,
+  parameters: SolidParameters,
   component: HeldRecipe,
   bases: readonly HeldRecipe[],
 ): PackKey {
-  const { compressionLevel, hashLog, chainLog } = parameters;
   const { references, segments } = plan;
   const hash = createHash("sha256").update(FORMAT);
-  hash.update(JSON.stringify([compressionLevel, hashLog, chainLog, references.length]));
+  hash.update(JSON.stringify([Object.entries(parameters), references.length]));
   for (const reference of references) {
     const base = bases[reference.base];
     if (base !== undefined) for (const part of range(base, reference)) hash.update(part);

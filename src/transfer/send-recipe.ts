@@ -40,11 +40,10 @@ async function compressRecipe(encoded: Uint8Array, dictionary: Uint8Array | unde
   const dictionaryBytes = dictionary?.length ?? 0;
   const level = encoded.length + dictionaryBytes <= SMALL_BYTES ? 19 : 9;
   const chosen = solidParameters(level, encoded.length, dictionaryBytes);
-  const parameters = {
-    ...chosen,
-    hashLog: Math.min(chosen.hashLog, TABLE_LOG_MAX),
-    chainLog: Math.min(chosen.chainLog, TABLE_LOG_MAX),
-  };
+  const capped = (log: number | undefined) => Math.min(log ?? TABLE_LOG_MAX, TABLE_LOG_MAX);
+  const { hashLog, chainLog } = chosen;
+  const tables = { hashLog: capped(hashLog), chainLog: capped(chainLog) };
+  const parameters = { ...chosen, ...tables };
   const bytesMax = RECIPE_WIRE_BYTES_MAX;
   const frame = await compressFrame(encoded, parameters, { bytesMax, dictionary });
   if (frame === undefined) throw peerError("not-offered", "the recipe is too large to travel");

@@ -1,14 +1,7 @@
 /** Zstandard frames with a dictionary, on Node's thread pool; see doc/data-protocol.md. */
 import { constants, zstdCompress, zstdDecompress, type ZstdOptions } from "node:zlib";
+import type { SolidParameters } from "#delta";
 import { hasErrorCode } from "./errors.ts";
-
-/** What a frame is made with; all but the level as zstd's `ZSTD_c_` parameters. */
-export interface FrameParameters {
-  readonly compressionLevel: number;
-  readonly windowLog: number;
-  readonly hashLog: number;
-  readonly chainLog: number;
-}
 
 const CHUNK_BYTES = 2 ** 18;
 const WINDOW_LOG_MIN = 10;
@@ -28,24 +21,41 @@ export function dictionaryOf(sizeBytes: number): Buffer {
   return dictionary;
 }
 
+const NUMBERS = {
+  compressionLevel: constants.ZSTD_c_compressionLevel,
+  windowLog: constants.ZSTD_c_windowLog,
+  hashLog: constants.ZSTD_c_hashLog,
+  chainLog: constants.ZSTD_c_chainLog,
+  searchLog: constants.ZSTD_c_searchLog,
+  minMatch: constants.ZSTD_c_minMatch,
+} as const;
+
+/** By zstd's numbers of the parameters. */
+function numbered(parameters: SolidParameters): Record<number, number> {
+  const names = Object.keys(NUMBERS) as (keyof typeof NUMBERS)[];
+  const entries = names.flatMap((name) => {
+    const value = parameters[name];
+    return value === undefined ? [] : [[NUMBERS[name], value] as const];
+  });
+  return Object.fromEntries(entries);
+}
+
 /**
  * One zstd frame with content size and checksum; undefined when it would have more than
  * `bytesMax`. The dictionary is reachable throughout: the frame's window is its whole content.
  */
 export function compressFrame(
   raw: Uint8Array,
-  parameters: FrameParameters,
+  parameters: SolidParameters,
   options: { readonly bytesMax: number; readonly dictionary?: Uint8Array | undefined },
 ): Promise<Buffer | undefined> {
   const { bytesMax, dictionary } = options;
   const zstd: ZstdOptions = {
     params: {
-      [constants.ZSTD_c_compressionLevel]: parameters.compressionLevel,
+      ...numbered(parameters),
       [constants.ZSTD_c_checksumFlag]: 1,
       // No larger than the content: the receiver bounds its memory by it.
       [constants.ZSTD_c_windowLog]: windowLogOf(raw.length),
-      [constants.ZSTD_c_hashLog]: parameters.hashLog,
-      [constants.ZSTD_c_chainLog]: parameters.chainLog,
     },
     chunkSize: CHUNK_BYTES,
     maxOutputLength: bytesMax,
