@@ -25,7 +25,9 @@ const SCHEMA = `
   CREATE TABLE IF NOT EXISTS component (
     id TEXT PRIMARY KEY, recipe BLOB NOT NULL, sketches BLOB NOT NULL, digest BLOB NOT NULL
   ) STRICT;
-  CREATE TABLE IF NOT EXISTS facts (id TEXT PRIMARY KEY, facts BLOB NOT NULL) STRICT;
+  CREATE TABLE IF NOT EXISTS facts (
+    id TEXT PRIMARY KEY, prefixes BLOB NOT NULL, facts BLOB NOT NULL
+  ) STRICT;
   PRAGMA user_version = ${VERSION};
   COMMIT;
 `;
@@ -78,6 +80,14 @@ export class FileDatabase {
     });
   }
 
+  /** What `locate` needs of every component; it lies before the facts, which are larger. */
+  prefixes(id: Digest): Promise<Uint8Array | undefined> {
+    return this.#use((database) => {
+      const row = database.prepare("SELECT prefixes FROM facts WHERE id = ?").get(id);
+      return row?.["prefixes"] as Uint8Array | undefined;
+    });
+  }
+
   get(id: Digest): Promise<DescribedBytes | undefined> {
     return this.#use((database) => {
       const row = database
@@ -89,13 +99,14 @@ export class FileDatabase {
     });
   }
 
-  put(id: Digest, { recipe, facts, sketches, check }: DescribedBytes): Promise<void> {
+  put(id: Digest, bytes: DescribedBytes, prefixes: Uint8Array): Promise<void> {
+    const { recipe, facts, sketches, check } = bytes;
     return this.#use((database) =>
       inTransaction(database, () => {
         database
           .prepare("INSERT OR REPLACE INTO component VALUES (?, ?, ?, ?)")
           .run(id, recipe, sketches, check);
-        database.prepare("INSERT OR REPLACE INTO facts VALUES (?, ?)").run(id, facts);
+        database.prepare("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)").run(id, prefixes, facts);
       }),
     );
   }

@@ -14,6 +14,8 @@ import { FileDatabase, primaryCode } from "./file-database.ts";
 import type { Layout } from "./layout.ts";
 import {
   candidates,
+  decodePrefixes,
+  encodePrefixes,
   prefixesOf,
   prefixesWanted,
   without,
@@ -108,6 +110,7 @@ export class FileIndex {
       if (pairs.length === 0) continue;
       const facts = await this.#factsOf(id);
       for (const { wanted: number, content } of pairs) {
+        if (content >= facts.count) continue;
         found[number] ??= match(id, facts, content, wanted[number]);
       }
       missing = without(missing, (number) => found[number] !== undefined);
@@ -158,10 +161,14 @@ export class FileIndex {
     const bytes = encodeDescribed(held);
     this.#recipes.set(id, held, held.recipe.contents.length);
     this.#unreadable.delete(id);
-    this.#prefixes.delete(id);
     const facts = new ContentFacts(bytes.facts);
     this.#facts.set(id, facts, facts.bytes);
-    await this.#tolerantly(() => this.#database.put(id, bytes), undefined);
+    const prefixes = prefixesOf(facts);
+    this.#prefixes.set(id, prefixes, 8 * facts.count);
+    await this.#tolerantly(
+      () => this.#database.put(id, bytes, encodePrefixes(prefixes)),
+      undefined,
+    );
   }
 
   /** A row that cannot be decoded is as good as none. */
@@ -180,15 +187,16 @@ export class FileIndex {
     }
   }
 
+  /** None for what is not indexed, as for facts. */
   async #prefixesOf(id: Digest): Promise<Prefixes> {
     const known = this.#prefixes.get(id);
     if (known !== undefined) return known;
-    const prefixes = prefixesOf(await this.#factsOf(id));
-    this.#prefixes.set(id, prefixes, 8 * prefixes.contents.length);
+    const bytes = await this.#tolerantly(() => this.#database.prefixes(id), undefined);
+    const prefixes = decodePrefixes(bytes ?? new Uint8Array());
+    if (bytes !== undefined) this.#prefixes.set(id, prefixes, bytes.length);
     return prefixes;
   }
 
-  /** Empty for what is not indexed. */
   async #factsOf(id: Digest): Promise<ContentFacts> {
     const known = this.#facts.get(id);
     if (known !== undefined) return known;

@@ -196,7 +196,8 @@ test("a component whose image is corrupt is not located, and hides no other", ()
     const store = await openRepository(realWorld(), directory);
     const corrupt = withCode("repository.blob-corrupt");
     const located = await store.locate(recipe.contents);
-    assert.deepEqual(located.map((found) => found?.component).toSorted(), [b.id, undefined]);
+    const holders = located.map((found) => found?.component);
+    assert.deepEqual(new Set(holders), new Set([b.id, undefined]));
     await assert.rejects(store.recipe(a.id), corrupt);
     await assert.rejects(first.openContents(a.id), corrupt, "although the recipe is known");
   }));

@@ -5,8 +5,8 @@ import type { BlobReader, ContentsReader, HeldRecipe } from "./contract.ts";
 import { blobCorrupt, contentUnknown } from "./failures.ts";
 
 /** Reads up to this size are served from a window when they follow each other. */
-const SMALL_BYTES = 64 * 2 ** 10;
-const WINDOW_BYTES = 256 * 2 ** 10;
+const SMALL_BYTES = 16 * 2 ** 10;
+const WINDOW_BYTES = 128 * 2 ** 10;
 
 /** @throws `repository.blob-missing`, `repository.blob-corrupt` */
 export async function sourceOfBlob(blobs: Blobs, digest: Digest): Promise<BlobReader> {
@@ -21,11 +21,19 @@ export async function sourceOfBlob(blobs: Blobs, digest: Digest): Promise<BlobRe
   };
 }
 
+interface Window {
+  readonly position: number;
+  readonly bytes: Uint8Array;
+  readonly memory: ArrayBuffer;
+}
+
 /** Contents of one component out of its image, which stays open until `close`. */
 export class ImageContents implements ContentsReader {
   readonly #held: HeldRecipe;
   readonly #image: BlobReader;
-  #window: { readonly position: number; readonly bytes: Uint8Array } | undefined;
+  #window: Window | undefined;
+  /** Memory for the next window, unless a read that has begun fills it. */
+  #spare: ArrayBuffer | undefined = new ArrayBuffer(WINDOW_BYTES);
   /** Where the last small read ended: what begins soon after it is read ahead of. */
   #endedAt = -WINDOW_BYTES;
 
@@ -55,9 +63,13 @@ export class ImageContents implements ContentsReader {
     this.#endedAt = position + target.length;
     if (this.#fromWindow(target, position)) return;
     if (!follows) return this.#image.read(target, position);
-    const bytes = new Uint8Array(Math.min(WINDOW_BYTES, this.#image.sizeBytes - position));
+    const memory = this.#spare ?? new ArrayBuffer(WINDOW_BYTES);
+    this.#spare = undefined;
+    const length = Math.min(WINDOW_BYTES, this.#image.sizeBytes - position);
+    const bytes = new Uint8Array(memory, 0, length);
     await this.#image.read(bytes, position);
-    this.#window = { position, bytes };
+    this.#spare = this.#window?.memory;
+    this.#window = { position, bytes, memory };
     target.set(bytes.subarray(0, target.length));
   }
 
