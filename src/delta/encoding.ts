@@ -39,16 +39,17 @@ function option(
   };
 }
 
-/** Measured: see doc/delta.md. The fastest first. */
+/** Measured: see doc/delta.md. The fastest first; direct packs have no references. */
 export const ENCODING_OPTIONS: readonly EncodingOption[] = [
   option({ kind: "direct", level: undefined }, [1_000, 1]),
-  option({ kind: "direct", level: 1 }, [376, 0.4]),
-  option({ kind: "direct", level: 3 }, [308, 0.37]),
-  option({ kind: "direct", level: 9 }, [86, 0.34]),
-  option({ kind: "solid", level: 6 }, [80, 0.32], [20, 0.1]),
-  option({ kind: "solid", level: 9 }, [50, 0.31], [18, 0.095]),
-  option({ kind: "solid", level: 12 }, [25, 0.3], [15, 0.09]),
-  option({ kind: "solid", level: 19 }, [3.5, 0.26], [1.5, 0.075]),
+  option({ kind: "direct", level: 1 }, [307, 0.306]),
+  option({ kind: "direct", level: 3 }, [222, 0.281]),
+  option({ kind: "solid", level: 1 }, [263, 0.304], [80, 0.069]),
+  option({ kind: "solid", level: 3 }, [139, 0.259], [54, 0.0662]),
+  option({ kind: "solid", level: 6 }, [75, 0.242], [54, 0.0662]),
+  option({ kind: "solid", level: 9 }, [48, 0.234], [38, 0.0655]),
+  option({ kind: "solid", level: 18 }, [2.7, 0.209], [3.3, 0.0555]),
+  option({ kind: "solid", level: 19 }, [2.4, 0.208], [1.9, 0.0546]),
 ];
 
 /** How long an encoding takes, and what it puts on the wire. */

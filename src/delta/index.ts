@@ -9,7 +9,7 @@ export {
   type EncodingOption,
   forecastEncoding,
 } from "./encoding.ts";
-export { type PairedContent, planPacks } from "./packs.ts";
+export { type PairedContent, PATCHED_LIMITS, planPacks } from "./packs.ts";
 export { chooseReferences } from "./references.ts";
 export { similarity, type Sketcher, sketcher } from "./sketch.ts";
 export {

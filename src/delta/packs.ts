@@ -12,6 +12,14 @@ export interface PairedContent {
 
 /** A content of this size, or with such a reference, is patched in packs of its own. */
 export const ALONE_BYTES = 2 ** 20;
+/**
+ * Limits of packs with references, where those of the caller are wider: smaller ones leave as few
+ * bytes, take less time and a quarter of the memory.
+ */
+export const PATCHED_LIMITS: PackLimits = {
+  rawBytesMax: 4 * 2 ** 20,
+  referenceBytesMax: 8 * 2 ** 20,
+};
 /** One directory in so many begins a group of patched contents. */
 const GROUP_DIRECTORIES = 8;
 
@@ -25,13 +33,21 @@ const GROUP_DIRECTORIES = 8;
 export function planPacks(wanted: readonly PairedContent[], limits: PackLimits): PackPlan[] {
   const patched = wanted.filter((pair) => pair.reference !== undefined);
   const other = wanted.filter((pair) => pair.reference === undefined);
-  const small = patched.filter((pair) => !isLarge(pair, limits));
-  const large = patched.filter((pair) => isLarge(pair, limits)).toSorted(byPath);
+  const narrow = narrower(limits, PATCHED_LIMITS);
+  const small = patched.filter((pair) => !isLarge(pair, narrow));
+  const large = patched.filter((pair) => isLarge(pair, narrow)).toSorted(byPath);
   return [
-    ...large.flatMap((pair) => slicesOf(pair.fact, pair.reference, limits)),
-    ...groupPatched(small.toSorted(byPath), limits),
+    ...large.flatMap((pair) => slicesOf(pair.fact, pair.reference, narrow)),
+    ...groupPatched(small.toSorted(byPath), narrow),
     ...groupOthers(other, limits),
   ];
+}
+
+function narrower(a: PackLimits, b: PackLimits): PackLimits {
+  return {
+    rawBytesMax: Math.min(a.rawBytesMax, b.rawBytesMax),
+    referenceBytesMax: Math.min(a.referenceBytesMax, b.referenceBytesMax),
+  };
 }
 
 function isLarge({ fact, reference }: PairedContent, limits: PackLimits): boolean {
