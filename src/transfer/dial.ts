@@ -107,7 +107,6 @@ export async function dialCandidate(
   const target: TcpNetConnectOpts & ConnectionOptions = {
     host: candidate.host,
     port: candidate.port,
-    noDelay: true,
     onread: incoming.onread,
     key: identity.key,
     cert: identity.certificatePem,
@@ -120,6 +119,8 @@ export async function dialCandidate(
   try {
     const clock = world.clock;
     await established(clock, tls, "connect", { timeout_ms: timing.connect_ms, signal });
+    // As an option it is lost on the way through TLS.
+    tls.setNoDelay(true);
     await established(clock, tls, "secureConnect", { timeout_ms: timing.handshake_ms, signal });
     checkCertificate(tls, certificate, subject);
     if (tls.alpnProtocol !== ALPN) throw peerError("version-unsupported", `no ${ALPN} there`);

@@ -66,7 +66,6 @@ class Listener implements DataServer {
       minVersion: "TLSv1.3",
       ALPNProtocols: [ALPN],
       requestCert: true,
-      noDelay: true,
       // Certificates are self-signed; ours is an exact comparison with the signed fingerprint.
       rejectUnauthorized: false,
       handshakeTimeout: this.#timing.handshake_ms,
@@ -117,6 +116,7 @@ class Listener implements DataServer {
 
   #connected(raw: Socket): void {
     const key = peerKey(raw);
+    raw.setNoDelay(true);
     this.#raw.set(key, raw);
     this.#pending.set(raw, () => raw.destroy());
     raw.once("close", () => {
