@@ -50,8 +50,14 @@ export async function addTree(
   try {
     return await store.add({
       description: {
-        ...{ kind: "program", name: "tree", version, architecture: "amd64" },
-        ...{ packages: [], provides: [], requires: [], instancePaths: [] },
+        kind: "program",
+        name: "tree",
+        version,
+        architecture: "amd64",
+        packages: [],
+        provides: [],
+        requires: [],
+        instancePaths: [],
       },
       fragments: [],
       image,
@@ -73,13 +79,16 @@ export function openSecond(clouds: Clouds, name = "sender-repository"): Promise<
   return openRepository(clouds.world, clouds.path(name));
 }
 
+function refused(code: string): TesseraError {
+  return new TesseraError("peer", code, "not in this test");
+}
+
 /** What a cloud with this repository sends. */
 export function sourceFrom(store: ComponentStore, packs: PackCache = store.packs): DataSource {
   const open = async (id: Digest) => ({
     ...(await store.recipe(id)),
     reader: await store.openContents(id),
   });
-  const refused = (code: string) => new TesseraError("peer", code, "not in this test");
   return {
     openBlob: (digest) => store.openBlob(digest),
     openUserData: () => Promise.reject(refused("transfer.not-ready")),

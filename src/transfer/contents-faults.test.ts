@@ -331,8 +331,13 @@ const LIES: readonly (readonly [string, string, (send: Answer, pack: typeof pack
 const SIZES = { contents: [{ sizeBytes: 500 }, { sizeBytes: 700 }] };
 function packOf(change: Partial<PackHead>, bases: readonly (typeof SIZES)[] = []): Buffer {
   const head: PackHead = {
-    ...{ kind: "solid", level: 3, start: 0, encodedBytes: ZSTD.length, rawBytes: 500 },
-    ...{ segments: [{ content: 0, offset: 0, length: 500 }], references: [] },
+    kind: "solid",
+    level: 3,
+    start: 0,
+    encodedBytes: ZSTD.length,
+    rawBytes: 500,
+    segments: [{ content: 0, offset: 0, length: 500 }],
+    references: [],
     ...change,
   };
   return encodePack(head, { component: SIZES, bases });

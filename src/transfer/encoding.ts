@@ -51,6 +51,10 @@ export function packMemoryBytes(plan: PackPlan, parameters: SolidParameters): nu
   return plan.rawBytes + 2 * references + tables + 16 * MIB;
 }
 
+function smaller(log: number): number {
+  return Math.max(TABLE_LOG_MIN, log - 1);
+}
+
 /** Parameters for a pack, with tables as large as the memory allows. */
 export function packParameters(
   plan: PackPlan,
@@ -58,7 +62,6 @@ export function packParameters(
   memoryBytes: number,
 ): SolidParameters {
   let parameters = solidParameters(level, plan.rawBytes, referenceBytes(plan));
-  const smaller = (log: number): number => Math.max(TABLE_LOG_MIN, log - 1);
   while (packMemoryBytes(plan, parameters) > memoryBytes) {
     const { hashLog = DEFAULT_LOGS.hashLog, chainLog = DEFAULT_LOGS.chainLog } = parameters;
     if (Math.max(hashLog, chainLog) <= TABLE_LOG_MIN) break;

@@ -1,5 +1,4 @@
 import { createHash } from "node:crypto";
-import type { Digest } from "#core";
 import type { PackKey, PackPlan, SolidParameters } from "#delta";
 import type { HeldRecipe } from "#repository";
 
@@ -31,5 +30,5 @@ export function packKey(
     if (base !== undefined) for (const part of range(base, reference)) hash.update(part);
   }
   for (const segment of segments) for (const part of range(component, segment)) hash.update(part);
-  return `sha256:${hash.digest("hex")}` as Digest;
+  return `sha256:${hash.digest("hex")}`;
 }

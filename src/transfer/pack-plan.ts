@@ -19,7 +19,11 @@ const NO_SKETCH = new Uint32Array(0);
 function referenceFacts(bases: readonly HeldRecipe[]): ReferenceFact[] {
   return bases.flatMap(({ recipe, sketches }, base) =>
     recipe.contents.map(({ path, sizeBytes, head }, content) => ({
-      ...{ path, sizeBytes, head, base, content },
+      path,
+      sizeBytes,
+      head,
+      base,
+      content,
       sketch: sketches[content] ?? NO_SKETCH,
     })),
   );
@@ -55,6 +59,11 @@ export function referenceBytes({ references }: Pick<PackPlan, "references">): nu
   return references.reduce((sum, { length }) => sum + length, 0);
 }
 
+/** What encoding takes, roughly. */
+function effort(plan: PackPlan): number {
+  return plan.rawBytes + referenceBytes(plan);
+}
+
 /**
  * The packs for some contents, those that are quick to encode first, so that the link is busy while
  * the others are encoded.
@@ -70,7 +79,6 @@ export function planContents(
   const facts = wantedFacts(component, wanted);
   const references = chooseReferences(facts, referenceFacts(bases));
   const pairs = facts.map((fact, index) => ({ fact, reference: references[index] }));
-  const effort = (plan: PackPlan): number => plan.rawBytes + referenceBytes(plan);
   return planPacks(pairs, LIMITS)
     .flatMap(divided)
     .toSorted((a, b) => effort(a) - effort(b));

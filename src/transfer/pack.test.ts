@@ -147,8 +147,13 @@ test("a PACK that was changed is refused or stays within what there is", () => {
 
 test("a PACK beyond the limits is refused", () => {
   const head: PackHead = {
-    ...{ kind: "solid", level: 3, start: 0, encodedBytes: 10, rawBytes: 1001 },
-    ...{ segments: [{ content: 1, offset: 0, length: 1001 }], references: [] },
+    kind: "solid",
+    level: 3,
+    start: 0,
+    encodedBytes: 10,
+    rawBytes: 1001,
+    segments: [{ content: 1, offset: 0, length: 1001 }],
+    references: [],
   };
   const refuse = (change: Partial<PackHead>): void => {
     const bytes = encodePack({ ...head, ...change }, SCOPE);
@@ -166,7 +171,9 @@ test("a PACK beyond the limits is refused", () => {
   refuse({ encodedBytes: PACK_WIRE_BYTES_MAX + 1 });
   refuse({ kind: "direct" });
   refuse({ kind: "direct", encodedBytes: 0, references: [big] });
-  refuse({ segments: Array(400).fill({ content: 49, offset: 0, length: 49_001 }) as [] });
+  refuse({
+    segments: Array.from({ length: 400 }, () => ({ content: 49, offset: 0, length: 49_001 })),
+  });
   const whole = encodePack(head, SCOPE);
   assert.throws(() => decodePack(Buffer.concat([whole, Buffer.alloc(1)]), SCOPE), violated);
   assert.throws(() => decodePack(whole.subarray(0, -1), SCOPE), violated);

@@ -36,11 +36,14 @@ function referenceAmong(bases: readonly HeldRecipe[]) {
     : { base: nearest.component, dictionary: recipeDictionary(encoded) };
 }
 
+function capped(log: number | undefined): number {
+  return Math.min(log ?? TABLE_LOG_MAX, TABLE_LOG_MAX);
+}
+
 async function compressRecipe(encoded: Uint8Array, dictionary: Uint8Array | undefined) {
   const dictionaryBytes = dictionary?.length ?? 0;
   const level = encoded.length + dictionaryBytes <= SMALL_BYTES ? 19 : 9;
   const chosen = solidParameters(level, encoded.length, dictionaryBytes);
-  const capped = (log: number | undefined) => Math.min(log ?? TABLE_LOG_MAX, TABLE_LOG_MAX);
   const { hashLog, chainLog } = chosen;
   const tables = { hashLog: capped(hashLog), chainLog: capped(chainLog) };
   const parameters = { ...chosen, ...tables };
