@@ -21,7 +21,7 @@ import { Clouds, MIB, memoryResume, portOf, soon } from "./fixture.suite.ts";
 import { liar, type Script } from "./liar.suite.ts";
 import { bytesPrefix, encodeJson } from "./messages.ts";
 import { encodePack, type PackHead } from "./pack.ts";
-import { ContentsTarget } from "./receive-contents.ts";
+import { ContentsTarget } from "./contents-target.ts";
 import { FLAG_DICTIONARY, FLAG_ZSTD, TYPE } from "./protocol.ts";
 
 const QUICK = { backoffMin_ms: 1, backoffMax_ms: 5 } as const;

@@ -251,17 +251,21 @@ test("coverage knows what is missing, whatever the order and the overlaps", () =
 });
 
 test("dictionaries work at every level, magic or not, and for tiny packs", async () => {
-  const reference = noise("reference", 12 * 2 ** 20);
-  reference.writeUInt32LE(0xec30a437, 0);
-  const dictionary = dictionaryOf(reference.length);
-  dictionary.set(reference, 1);
-  for (const level of SOLID_LEVELS.filter((one) => one < 19)) {
+  const large = noise("reference", 6 * 2 ** 20);
+  // The dictionary magic of zstd, which must not be looked at.
+  large.writeUInt32LE(0xec30a437, 0);
+  const end = large.length;
+  for (const level of SOLID_LEVELS) {
+    const reference = level > 9 ? large.subarray(0, 2 ** 20) : large;
+    const dictionary = dictionaryOf(reference.length);
+    dictionary.set(reference, 1);
     for (const [from, to] of [
-      [0, 3 * 2 ** 20],
-      [9 * 2 ** 20, 12 * 2 ** 20],
-      [5_000_000, 5_000_300],
+      [0, 2 ** 20],
+      [end - 2 ** 20, end],
+      [500_000, 500_300],
     ] as const) {
       const raw = reference.subarray(from, to);
+      if (raw.length === 0) continue;
       const parameters = solidParameters(level, raw.length, reference.length);
       const frame = await compressFrame(raw, parameters, { bytesMax: 2 ** 23, dictionary });
       assert.ok(frame !== undefined && frame.length < 700, `level ${level}: ${frame?.length}`);
@@ -272,7 +276,7 @@ test("dictionaries work at every level, magic or not, and for tiny packs", async
     }
   }
   const tight = { bytesMax: 1000 };
-  assert.equal(await compressFrame(reference, solidParameters(6, 12e6, 0), tight), undefined);
+  assert.equal(await compressFrame(large, solidParameters(6, end, 0), tight), undefined);
 });
 
 test("memory is given in line, and back; who gives up leaves the line", async () => {

@@ -1,0 +1,102 @@
+import type { Digest, EncodingShares } from "#core";
+import type { ContentPiece, ContentsRequest } from "./contract.ts";
+import { Coverage } from "./coverage.ts";
+import { peerError } from "./errors.ts";
+import type { PackHead } from "./pack.ts";
+import { decodeWant, encodeWant, wantedIndices } from "./want.ts";
+
+/** Contents on their way; it outlives connections. */
+export class ContentsTarget {
+  readonly request: ContentsRequest;
+  readonly take: (piece: ContentPiece) => Promise<void>;
+  readonly #coverage: Coverage;
+  #want: Buffer;
+  #totalBytes = 0;
+  #resumed = false;
+  /** Raw bytes taken whole: where another connection continues. */
+  position = 0;
+  wireBytes = 0;
+  readonly encodings: Record<string, { rawBytes: number; wireBytes: number }> = {};
+
+  constructor(request: ContentsRequest, take: (piece: ContentPiece) => Promise<void>) {
+    this.request = request;
+    this.take = take;
+    const sizes = request.wanted.map((content) => [content, this.#sizeOf(content)] as const);
+    this.#coverage = new Coverage(new Map(sizes));
+    this.#want = this.#ask(request.wanted);
+  }
+
+  get want(): Buffer {
+    return this.#want;
+  }
+
+  /** Raw bytes of everything that WANT names, filled gaps included. */
+  get totalBytes(): number {
+    return this.#totalBytes;
+  }
+
+  #sizeOf(content: number): number {
+    const found = this.request.recipe.contents[content];
+    if (found === undefined) throw new RangeError(`the recipe has no content ${content}`);
+    return found.sizeBytes;
+  }
+
+  #ask(wanted: readonly number[]): Buffer {
+    const want = encodeWant(wanted);
+    const indices = wantedIndices(decodeWant(want, this.request.recipe.contents.length));
+    this.#totalBytes = indices.reduce((sum, content) => sum + this.#sizeOf(content), 0);
+    this.position = 0;
+    return want;
+  }
+
+  /** A connection begins where the one before has ended. */
+  begin(): void {
+    this.#resumed = this.position > 0;
+  }
+
+  /** Hands on what is wanted of some segments' bytes. */
+  async deliver(segments: PackHead["segments"], raw: Uint8Array): Promise<void> {
+    let at = 0;
+    for (const { content, offset, length } of segments) {
+      const bytes = raw.subarray(at, at + length);
+      at += length;
+      if (!this.#coverage.awaits(content)) continue;
+      await this.take({ content, offset, bytes });
+      this.#coverage.add(content, offset, length);
+    }
+    this.position += at;
+  }
+
+  account(name: string, rawBytes: number, wireBytes: number): void {
+    const share = (this.encodings[name] ??= { rawBytes: 0, wireBytes: 0 });
+    share.rawBytes += rawBytes;
+    share.wireBytes += wireBytes;
+  }
+
+  /**
+   * True when everything has come. A sender that was replaced while the connection was cut may have
+   * divided the contents into other packs: then what is missing is asked for again.
+   *
+   * @throws `transfer.pack-invalid`
+   */
+  isWhole(): boolean {
+    const missing = this.#coverage.missing();
+    if (missing.length === 0) return true;
+    if (!this.#resumed) {
+      throw packInvalid(this.request.component, `${missing.length} wanted contents did not come`);
+    }
+    this.#want = this.#ask(missing);
+    return false;
+  }
+
+  report(): EncodingShares {
+    return structuredClone(this.encodings);
+  }
+}
+
+export function packInvalid(component: Digest, message: string) {
+  return peerError("pack-invalid", message, {
+    subject: component,
+    remedy: "run verify at the cloud that sent it; another source is asked where there is one",
+  });
+}
