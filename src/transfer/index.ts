@@ -7,3 +7,9 @@ export { connectReceiver, type ReceiverOptions } from "./receiver.ts";
 export { startDataServer, type DataServer, type DataServerOptions } from "./server.ts";
 export type { SessionOffer } from "./session.ts";
 export { newToken } from "./tokens.ts";
+export {
+  estimateContents,
+  type ContentsEstimate,
+  type EstimateInput,
+} from "./estimate-contents.ts";
+export { blocksPath } from "./user-data-target.ts";

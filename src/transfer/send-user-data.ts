@@ -100,6 +100,8 @@ export interface UserDataOptions {
   readonly from: number;
   readonly ledger: UserDataLedger;
   readonly level: LevelNow;
+  /** As `level`, for changes. */
+  readonly patchLevel: LevelNow;
   /** Of the old copy that the receiver offers to build on. */
   readonly lineage?: Digest | undefined;
   /** The receiver can read the images of the appliance's components. */
@@ -127,7 +129,7 @@ export async function sendUserData(
     await sendChanges(stream, source, device, {
       from,
       ledger,
-      level,
+      level: options.patchLevel,
       ...(lineage === undefined ? {} : { lineage }),
       ...(components === undefined ? {} : { components }),
     });
@@ -139,7 +141,7 @@ export async function sendUserData(
 async function sendBlocks(
   stream: OutgoingStream,
   device: BlockDevice,
-  { from, ledger, level }: UserDataOptions,
+  { from, ledger, level }: Pick<UserDataOptions, "from" | "ledger" | "level">,
 ): Promise<void> {
   const { sizeBytes } = device;
   const ranges = alignRanges(await device.allocated(), BLOCK_BYTES, sizeBytes);

@@ -13,6 +13,7 @@ import {
   encodeError,
   type Open,
 } from "./messages.ts";
+import { patchLevel } from "./patch.ts";
 import { BLOB_DICTIONARY_BYTES_MAX, STREAMS_MAX, TYPE } from "./protocol.ts";
 import { sendBlob } from "./send-blob.ts";
 import { sendContents, type ContentsSession } from "./send-contents.ts";
@@ -105,11 +106,17 @@ class Sender {
     } else {
       await withOpened(await source.openUserData(), async (device) => {
         const { block: from, lineage, references } = open;
-        const options = { from, ledger, level, lineage, references };
+        const patches = () => this.#patchLevel();
+        const options = { from, ledger, level, patchLevel: patches, lineage, references };
         await sendUserData(stream, source, device, options);
         this.#streams.delete(stream.id);
       });
     }
+  }
+
+  #patchLevel(): number | undefined {
+    const { compression, meter, cores } = this.#session;
+    return compression === "none" ? undefined : patchLevel(meter.rate(), cores);
   }
 
   #level(): number | undefined {
