@@ -5,8 +5,9 @@ NODE := node
 UNIT := 'src/**/*.test.ts'
 SYSTEM := 'test/system/*.test.ts'
 RATE ?= 50Mbit/s
+COUNT ?= 1000000
 
-.PHONY: help setup check test unit system demo faults bench clean format
+.PHONY: help setup check test unit system demo faults bench fuzz clean format
 
 help:
 	@echo 'make demo    move real machines between two clouds on this machine (RATE=50Mbit/s, ARGS=--keep)'
@@ -14,6 +15,7 @@ help:
 	@echo 'make check   types, lint, format, dead code, house rules'
 	@echo 'make faults  the whole matrix of kills and cancels (long)'
 	@echo 'make bench   benchmarks, into bench/results and bench/RESULTS.md'
+	@echo 'make fuzz    every decoder with COUNT=1000000 inputs that may be bad (long; ARGS=target)'
 	@echo 'make clean   removes all that these made'
 
 setup:
@@ -44,6 +46,9 @@ demo: setup
 
 bench: setup
 	@$(NODE) bench/run.ts
+
+fuzz: setup
+	@$(NODE) bench/fuzz/fuzz.ts --count $(COUNT) $(ARGS)
 
 format: setup
 	@oxfmt .

@@ -116,6 +116,14 @@ test("bytes that are no tree of ours are cut into chunks", async () => {
   await survives(Buffer.from("x"), "chunks");
 });
 
+function cuts(image: Uint8Array): number[] {
+  const lengths: number[] = [];
+  for (let at = 0; at < image.length; at += lengths.at(-1) ?? 0) {
+    lengths.push(chunkLength(image, at, image.length));
+  }
+  return lengths;
+}
+
 test("chunks are cut where it is specified, and an insertion moves no later cut", () => {
   const pieces = Array.from({ length: 32_768 }, (_, number) => {
     const counter = Buffer.alloc(4);
@@ -123,13 +131,6 @@ test("chunks are cut where it is specified, and an insertion moves no later cut"
     return createHash("sha256").update(counter).digest();
   });
   const bytes = Buffer.concat(pieces);
-  const cuts = (image: Uint8Array): number[] => {
-    const lengths: number[] = [];
-    for (let at = 0; at < image.length; at += lengths.at(-1) ?? 0) {
-      lengths.push(chunkLength(image, at, image.length));
-    }
-    return lengths;
-  };
   const expected = [
     82_964, 79_470, 82_515, 79_731, 62_251, 71_747, 18_898, 101_566, 69_230, 69_763, 83_686, 88_681,
     67_109, 73_798, 17_167,

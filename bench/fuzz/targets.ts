@@ -1,0 +1,12 @@
+import type { FuzzTarget } from "./target.ts";
+import { AGENT_TARGETS } from "./targets/agent.ts";
+import { IMAGE_TARGETS } from "./targets/image.ts";
+import { REPOSITORY_TARGETS } from "./targets/repository.ts";
+import { TRANSFER_TARGETS } from "./targets/transfer.ts";
+
+export const TARGETS: readonly FuzzTarget[] = [
+  ...IMAGE_TARGETS,
+  ...TRANSFER_TARGETS,
+  ...REPOSITORY_TARGETS,
+  ...AGENT_TARGETS,
+];
