@@ -11,17 +11,24 @@ export type CompressionMode = "auto" | "none";
 
 const LEVEL_UNKNOWN = 3;
 
-/** For frames of 1 MiB, which is too little for level 19 to gain much over 9. */
-const SLOWEST: EncodingOption = {
-  encoding: { kind: "direct", level: 19 },
-  plain_MBps: 5,
-  plainRatio: 0.32,
-  patched_MBps: 5,
-  patchedRatio: 0.32,
-};
+/**
+ * Levels that pay in frames of up to 1 MiB on slow links; for contents of components other kinds do
+ * better there, so their table ends before. Against level 3, measured on program code: 0.945 and
+ * 0.845 of its bytes.
+ */
+const SLOW_OPTIONS: readonly EncodingOption[] = [
+  { level: 9, plain_MBps: 55, plainRatio: 0.265 },
+  { level: 19, plain_MBps: 3, plainRatio: 0.238 },
+].map(({ level, plain_MBps, plainRatio }) => ({
+  encoding: { kind: "direct", level },
+  plain_MBps,
+  plainRatio,
+  patched_MBps: plain_MBps,
+  patchedRatio: plainRatio,
+}));
 const DIRECT_OPTIONS: readonly EncodingOption[] = [
-  ...ENCODING_OPTIONS.filter(({ encoding }) => encoding.kind === "direct"),
-  SLOWEST,
+  ...ENCODING_OPTIONS.filter(({ encoding: { kind, level } }) => kind === "direct" && level !== 9),
+  ...SLOW_OPTIONS,
 ];
 
 /**

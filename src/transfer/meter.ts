@@ -42,6 +42,7 @@ export class LinkMeter {
   #previous: number | undefined;
   #measured: number | undefined;
   #available: number | undefined;
+  #wasFull = false;
   #waitingShare: number | undefined;
   #roundTrip_ms: number | undefined;
 
@@ -110,9 +111,13 @@ export class LinkMeter {
     const isFull =
       waitingShare > 0.5 && this.#previous !== undefined && measured < GROWING * this.#previous;
     const known = this.#available;
-    if (isFull) this.#available = known === undefined ? measured : smooth(known, measured);
-    else if (this.#previous !== undefined || known !== undefined) {
-      this.#available = Math.max(known ?? 0, HEADROOM * measured);
+    if (isFull) {
+      this.#wasFull = true;
+      this.#available = Math.min(smooth(known, measured), 2 * measured);
+    } else if (this.#previous !== undefined || known !== undefined) {
+      // A link that was never full is thought better of all the time, until it is.
+      const grown = this.#wasFull ? (known ?? 0) : GROWING * (known ?? 0);
+      this.#available = Math.max(grown, HEADROOM * measured);
     }
     this.#previous = measured;
     this.#measured = smooth(this.#measured, measured);
