@@ -116,8 +116,8 @@ test("the choice does not depend on the order of the references", () => {
   );
 });
 
-test("a hundred thousand contents with one shape take seconds, not hours", () => {
-  const wanted = Array.from({ length: 100_000 }, (_, index) =>
+test("thirty thousand contents of one shape take seconds, not hours", () => {
+  const wanted = Array.from({ length: 30_000 }, (_, index) =>
     fact(`/spool/${String(index)}`, 1 + (index % 5_000), [index, 1, 1, 1, 1, 1, 1, 1]),
   );
   const references = wanted.map((each, index) =>

@@ -102,18 +102,38 @@ function featuresOf(fact: ContentFact): number[] {
 }
 
 function similar(lists: Index<number>, fact: ContentFact): ReferenceFact[] {
-  return near(lists, featuresOf(fact), fact).filter(
+  const candidates = new Set(near(lists, featuresOf(fact), fact));
+  return Array.from(candidates).filter(
     (reference) => similarity(fact.sketch, reference.sketch) >= SIMILARITY_MIN,
   );
 }
 
 function best(fact: ContentFact, candidates: readonly ReferenceFact[]): ReferenceFact | undefined {
-  let chosen: ReferenceFact | undefined;
-  for (const candidate of candidates) {
-    if (!comparable(fact.sizeBytes, candidate.sizeBytes)) continue;
-    if (chosen === undefined || preference(fact, candidate, chosen) < 0) chosen = candidate;
+  if (candidates.length === 0) return undefined;
+  const name = baseName(fact.path);
+  let chosen: Rated | undefined;
+  for (const reference of candidates) {
+    if (reference === chosen?.reference || !comparable(fact.sizeBytes, reference.sizeBytes)) {
+      continue;
+    }
+    const rated = {
+      reference,
+      named: reference.path.endsWith(name) && baseName(reference.path) === name,
+      similarity: similarity(fact.sketch, reference.sketch),
+      ratio: ratio(fact.sizeBytes, reference.sizeBytes),
+    };
+    if (chosen === undefined || preference(rated, chosen) < 0) chosen = rated;
   }
-  return chosen;
+  return chosen?.reference;
+}
+
+/** A candidate with what speaks for it. */
+interface Rated {
+  readonly reference: ReferenceFact;
+  /** It has the base name of the wanted content. */
+  readonly named: boolean;
+  readonly similarity: number;
+  readonly ratio: number;
 }
 
 function comparable(a: number, b: number): boolean {
@@ -121,14 +141,13 @@ function comparable(a: number, b: number): boolean {
 }
 
 /** Below 0 when `a` is the better reference. */
-function preference(fact: ContentFact, a: ReferenceFact, b: ReferenceFact): number {
-  const name = baseName(fact.path);
+function preference(a: Rated, b: Rated): number {
   return (
-    Number(baseName(b.path) === name) - Number(baseName(a.path) === name) ||
-    similarity(fact.sketch, b.sketch) - similarity(fact.sketch, a.sketch) ||
-    ratio(fact.sizeBytes, a.sizeBytes) - ratio(fact.sizeBytes, b.sizeBytes) ||
-    a.base - b.base ||
-    a.content - b.content
+    Number(b.named) - Number(a.named) ||
+    b.similarity - a.similarity ||
+    a.ratio - b.ratio ||
+    a.reference.base - b.reference.base ||
+    a.reference.content - b.reference.content
   );
 }
 
