@@ -81,9 +81,12 @@ async function send(work: Work): Promise<void> {
   await server.close();
 }
 
+function done(): Promise<void> {
+  return Promise.resolve();
+}
+
 /** A store that forgets what it is given. */
 function forgetful(blob: BlobReference): ComponentStore {
-  const done = () => Promise.resolve();
   const ingest: Ingest = {
     blob,
     writtenBytes: 0,

@@ -10,19 +10,15 @@ import { Compressor, compress, compressionLevel, decompress } from "./compressio
 import { chooseVersion } from "./handshake.ts";
 import { startKeepalive } from "./keepalive.ts";
 import { rateLimiter } from "./limiter.ts";
-import { wantsLane } from "./lanes.ts";
 import { backoff_ms } from "./link.ts";
 import { LinkMeter } from "./meter.ts";
 import { pipelined } from "./pipeline.ts";
-import { LANES_MAX, TIMING } from "./protocol.ts";
+import { TIMING } from "./protocol.ts";
 import {
   confirmToken,
-  decodeHeld,
   decodeTokens,
-  encodeHeld,
   encodeTokens,
   firstTokens,
-  laneToken,
   newToken,
   presentToken,
   type TokenState,
@@ -106,62 +102,6 @@ test("tokens are 32 random bytes; the kept state holds none of them", () => {
   assert.throws(() => decodeTokens('{"accepted":[]}'), { code: "transfer.state-invalid" });
 });
 
-test("every lane has a first token of its own, which only the session's token gives away", () => {
-  const { random } = realWorld();
-  const token = newToken(random);
-  const lanes = Array.from({ length: LANES_MAX }, (_, lane) => laneToken(token, lane));
-  assert.equal(lanes[0], token);
-  assert.equal(new Set(lanes).size, LANES_MAX);
-  for (const lane of lanes) assert.match(lane, /^[A-Za-z0-9_-]{43}$/);
-  const expected = createHash("sha256").update(`tessera lane 3${token}`).digest("base64url");
-  assert.equal(lanes[3], expected);
-});
-
-test("the tokens of all lanes are kept; what was kept before there were lanes counts", () => {
-  const lane = fc.integer({ min: 1, max: LANES_MAX - 1 });
-  const token = fc.uint8Array({ minLength: 32, maxLength: 32 });
-  const anyHeld = fc.array(fc.tuple(lane, token), { maxLength: 8 });
-  fc.assert(
-    fc.property(token, anyHeld, (first, others) => {
-      const text = (bytes: Uint8Array) => Buffer.from(bytes).toString("base64url");
-      const held = new Map([[0, text(first)], ...others.map(([n, t]) => [n, text(t)] as const)]);
-      assert.deepEqual(decodeHeld(encodeHeld(held)), held);
-      const states = new Map([...held].map(([n, t]) => [n, firstTokens(t)]));
-      assert.deepEqual(decodeTokens(encodeTokens(states)), states);
-      assert.deepEqual(decodeHeld(text(first)), new Map([[0, text(first)]]));
-      const old = JSON.stringify(firstTokens(text(first)));
-      assert.deepEqual(decodeTokens(old), new Map([[0, firstTokens(text(first))]]));
-    }),
-  );
-  for (const text of [
-    "",
-    "{}",
-    "[]",
-    '{"lanes":{"8":"x"}}',
-    `{"lanes":{"9":"${"a".repeat(43)}"}}`,
-  ]) {
-    assert.throws(() => decodeHeld(text), { code: "transfer.state-invalid" });
-  }
-});
-
-test("another connection is opened only where it can pay", () => {
-  const long = { lanes: 1, streams: 4, bitsPerSecond: 300e6, roundTrip_ms: 150 };
-  assert.ok(wantsLane(long));
-  assert.ok(!wantsLane({ ...long, streams: 1 }), "nothing to put on it");
-  assert.ok(!wantsLane({ ...long, roundTrip_ms: 2 }), "a short path");
-  assert.ok(!wantsLane({ ...long, bitsPerSecond: undefined }), "nothing is known yet");
-  assert.ok(!wantsLane({ ...long, bitsPerSecond: 20e6 }), "a slow path: little is under way");
-  const lossy = { ...long, bitsPerSecond: 20e6, knownBitsPerSecond: 100e6 };
-  assert.ok(wantsLane(lossy), "far below what is known of the path");
-  assert.ok(!wantsLane({ ...lossy, bitsPerSecond: 90e6 }), "nearly full");
-  assert.ok(wantsLane({ ...long, lanes: 2, bitsPerSecond: 500e6, formerBitsPerSecond: 300e6 }));
-  assert.ok(
-    !wantsLane({ ...long, lanes: 2, formerBitsPerSecond: 290e6 }),
-    "the last brought nothing",
-  );
-  assert.ok(!wantsLane({ ...long, lanes: LANES_MAX, streams: 20, bitsPerSecond: 5e9 }));
-});
-
 test("versions: the highest in common, or none", () => {
   assert.equal(chooseVersion({ min: 2, max: 2 }), 2);
   assert.equal(chooseVersion({ min: 1, max: 9 }), 2);
@@ -169,9 +109,11 @@ test("versions: the highest in common, or none", () => {
   assert.equal(chooseVersion({ min: 3, max: 9 }), undefined);
 });
 
+function levelAt(bitsPerSecond: number, cores = 1): number | undefined {
+  return compressionLevel({ limitBitsPerSecond: bitsPerSecond }, cores);
+}
+
 test("the level follows the rate: 19 on a slow line, none where compression is slower", () => {
-  const levelAt = (bitsPerSecond: number, cores = 1) =>
-    compressionLevel({ limitBitsPerSecond: bitsPerSecond }, cores);
   assert.equal(levelAt(120e3), 19);
   assert.equal(levelAt(2e6), 19);
   assert.equal(levelAt(50e6), 9);

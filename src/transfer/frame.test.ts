@@ -157,12 +157,15 @@ test("a frame in pieces comes out as one, with frames of other streams between",
   );
 });
 
+function begin(stream = 1): Buffer {
+  return encodeFrame(TYPE.BYTES, stream, Buffer.alloc(5000), FLAG_MORE);
+}
+
 test("pieces that do not fit together are refused", () => {
   const refused = (...frames: readonly Buffer[]): void => {
     const push = () => decodeAll(Buffer.concat(frames), []);
     assert.throws(push, { code: "transfer.protocol-violation" });
   };
-  const begin = (stream = 1) => encodeFrame(TYPE.BYTES, stream, Buffer.alloc(5000), FLAG_MORE);
   refused(encodeFrame(TYPE.BYTES, 1, Buffer.alloc(FRAGMENT_BYTES_MIN - 1), FLAG_MORE));
   refused(begin(), encodeFrame(TYPE.BLOCKS, 1, Buffer.alloc(5000)));
   refused(begin(), encodeFrame(TYPE.BYTES, 1, Buffer.alloc(5000), 1));

@@ -26,6 +26,10 @@ const GROWING = 1.25;
 /** By how much the link may be quicker than a flow that does not fill it. */
 const HEADROOM = 3;
 
+function smooth(old: number | undefined, value: number): number {
+  return old === undefined ? value : old + WEIGHT * (value - old);
+}
+
 /**
  * Measures what the connections of a session deliver, and how long its streams wait for them. The
  * first figure comes with the first PONG after 100 ms of data. Pure but for the clock.
@@ -47,11 +51,7 @@ export class LinkMeter {
   #roundTrip_ms: number | undefined;
 
   /** @param expectedBitsPerSecond counts until something is measured */
-  constructor(
-    clock: Clock,
-    bytesPerSecondMax: number | undefined,
-    expectedBitsPerSecond?: number | undefined,
-  ) {
+  constructor(clock: Clock, bytesPerSecondMax: number | undefined, expectedBitsPerSecond?: number) {
     this.#clock = clock;
     this.#limit =
       bytesPerSecondMax === undefined ? {} : { limitBitsPerSecond: bytesPerSecondMax * 8 };
@@ -106,8 +106,6 @@ export class LinkMeter {
   }
 
   #learn(measured: number, waitingShare: number): void {
-    const smooth = (old: number | undefined, value: number): number =>
-      old === undefined ? value : old + WEIGHT * (value - old);
     const isFull =
       waitingShare > 0.5 && this.#previous !== undefined && measured < GROWING * this.#previous;
     const known = this.#available;
