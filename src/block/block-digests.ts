@@ -146,8 +146,25 @@ export async function saveBlockDigests(
 }
 
 /**
- * The list in a file; undefined where there is none, or where it is damaged or of other user data:
- * it is a shortcut, and the data can always be hashed.
+ * The list in a file; undefined where there is none or it is damaged: it is a shortcut, and the
+ * data can always be hashed. Its `userDataDigest` says of which data it is.
+ */
+export async function readBlockDigests(
+  world: Pick<World, "files">,
+  path: string,
+  sizeBytes: number,
+): Promise<BlockDigests | undefined> {
+  const bytesMax = HEAD_BYTES + chunksOf(sizeBytes) * ROW_BYTES;
+  try {
+    return BlockDigests.decode(await world.files.readFile(path, bytesMax), sizeBytes);
+  } catch (error) {
+    if (hasCode(error, "system.not-found") || hasCode(error, "system.too-large")) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * As {@link readBlockDigests}; undefined also where it is of other user data.
  *
  * @param of the size and digest of the user data block that it must belong to
  */
@@ -156,12 +173,6 @@ export async function loadBlockDigests(
   path: string,
   of: { readonly sizeBytes: number; readonly digest: string },
 ): Promise<BlockDigests | undefined> {
-  const bytesMax = HEAD_BYTES + chunksOf(of.sizeBytes) * ROW_BYTES;
-  try {
-    const digests = BlockDigests.decode(await world.files.readFile(path, bytesMax), of.sizeBytes);
-    return digests?.userDataDigest().digest === of.digest ? digests : undefined;
-  } catch (error) {
-    if (hasCode(error, "system.not-found") || hasCode(error, "system.too-large")) return undefined;
-    throw error;
-  }
+  const digests = await readBlockDigests(world, path, of.sizeBytes);
+  return digests?.userDataDigest().digest === of.digest ? digests : undefined;
 }

@@ -3,6 +3,7 @@ export {
   blockDigest,
   hashBlocks,
   loadBlockDigests,
+  readBlockDigests,
   saveBlockDigests,
 } from "./block-digests.ts";
 export { BLOCK_BYTES, nonZeroBlocks, type IndexedBlock } from "./blocks.ts";
@@ -10,6 +11,7 @@ export type * from "./contract.ts";
 export { faultyDevice, type DeviceFault, type DeviceOperation } from "./faulty.ts";
 export { createFileDevice, openFileDevice } from "./file.ts";
 export { createMemoryDevice } from "./memory.ts";
+export { applyOverlay, createOverlay, openOverlayDevice, type OverlayDevice } from "./overlay.ts";
 export {
   userDataDigest,
   userDataHasher,

@@ -4,7 +4,7 @@
  */
 import { TesseraError, type World } from "#core";
 import type { BlockDevice } from "#block";
-import { CHECKPOINT_BYTES, RAW_BYTES_MAX } from "./protocol.ts";
+import { RAW_BYTES_MAX } from "./protocol.ts";
 
 /** Bytes at an offset, or zeroes. */
 export type DeviceWrite =
@@ -13,8 +13,10 @@ export type DeviceWrite =
 
 const HEAD_BYTES = 8;
 const ROW_BYTES = 17;
-/** One checkpoint and a frame more, with a row for every change. */
-const JOURNAL_BYTES_MAX = 2 * (CHECKPOINT_BYTES + RAW_BYTES_MAX);
+/** Changes that wait in memory until they are made durable. */
+export const PENDING_BYTES_MAX = 16 * 2 ** 20;
+/** They and a frame more, with a row for every change. */
+const JOURNAL_BYTES_MAX = 2 * (PENDING_BYTES_MAX + RAW_BYTES_MAX);
 
 export function lengthOf(write: DeviceWrite): number {
   return "bytes" in write ? write.bytes.length : write.zeroBytes;

@@ -13,6 +13,7 @@ import {
 import { peerError, violation } from "./errors.ts";
 import { CHECKPOINT_BYTES } from "./protocol.ts";
 import {
+  PENDING_BYTES_MAX,
   applyWrites,
   lengthOf,
   readJournal,
@@ -63,6 +64,7 @@ export class UserDataTarget {
   #sizeBytes: number | undefined;
   #complete = false;
   #unsavedBytes = 0;
+  #savedWireBytes = 0;
   /** The copy that the part was made of. */
   #lineage: LineageFile | undefined;
   /** Changes to that copy which are not in the part yet. */
@@ -229,7 +231,14 @@ export class UserDataTarget {
     const bytes = writes.reduce((sum, write) => sum + lengthOf(write), 0);
     this.receivedBytes += bytes;
     this.#unsavedBytes += Math.max(bytes, BLOCK_BYTES);
-    if (this.#unsavedBytes >= CHECKPOINT_BYTES) await this.checkpoint();
+    if (this.#isDue()) await this.checkpoint();
+  }
+
+  /** Of changes, many bytes are few on the wire: there a checkpoint may wait. */
+  #isDue(): boolean {
+    if (this.#lineage === undefined) return this.#unsavedBytes >= CHECKPOINT_BYTES;
+    const wireBytes = this.wireBytes - this.#savedWireBytes;
+    return this.#unsavedBytes >= PENDING_BYTES_MAX || wireBytes >= CHECKPOINT_BYTES;
   }
 
   /** Writes come in order, so a range joins the one before or none. */
@@ -253,6 +262,7 @@ export class UserDataTarget {
     await applyWrites(device, pending);
     this.#pending = [];
     this.#unsavedBytes = 0;
+    this.#savedWireBytes = this.wireBytes;
   }
 
   async #save(): Promise<void> {
