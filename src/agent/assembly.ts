@@ -168,6 +168,7 @@ function toolsOf(
     hooks,
     freeCores,
     ratios: new RatioCache(world, join(layout.cache, "ratios.json")),
+    lineageBytesMax: config.lineage.keep ? config.lineage.bytesMax : 0,
     peerTimeout_ms: config.times.peerTimeout,
     retry_ms: config.times.retry,
     changed: (record) => {

@@ -71,6 +71,13 @@ const shape = z.strictObject({
   /** Of one gigabyte that leaves this cloud. */
   egressPricePerGB: z.number().min(0).default(0),
   receives: z.boolean().default(true),
+  /** Earlier copies of user data, so that a machine comes back at the cost of what has changed. */
+  lineage: z
+    .strictObject({
+      keep: z.boolean().default(true),
+      bytesMax: parsed(parseSize).default(32 * 2 ** 30),
+    })
+    .prefault({}),
   times: z
     .strictObject({
       peerTimeout: parsed(parseSeconds).default(120_000),

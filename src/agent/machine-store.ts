@@ -51,7 +51,7 @@ export interface MachineStore {
   /** By name or UUID. @throws `agent.machine-unknown`, `agent.machine-corrupt` */
   resolve(nameOrUuid: string): Promise<StoredMachine>;
   directory(uuid: string): string;
-  /** The user data block. */
+  /** The raw user data block, or what is under an overlay: see machine-data.ts. */
   dataPath(uuid: string): string;
 }
 

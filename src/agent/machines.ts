@@ -1,3 +1,4 @@
+import type { BlockDevice } from "#block";
 import { compose, createUserData, withUserData, type InstanceFile } from "#compose";
 import {
   componentsOf,
@@ -11,6 +12,7 @@ import {
 import type { Hypervisor, MachineSpecification, RunningMachine } from "#hypervisor";
 import type { ComponentStore } from "#repository";
 import { composedPath, type Layout } from "./layout.ts";
+import { beginRun, diskOf, openMachineData } from "./machine-data.ts";
 import { openMachineStore, type MachineStore, type StoredMachine } from "./machine-store.ts";
 import { createTurns } from "./turns.ts";
 
@@ -125,6 +127,11 @@ export class Machines {
     await this.store.save({ machine });
   }
 
+  /** The user data block, read-only; of a machine that runs it is of several moments. */
+  async openData(uuid: string): Promise<BlockDevice> {
+    return await openMachineData(this.#options.world, this.store.directory(uuid));
+  }
+
   /** Removes what failed to become a machine; a failure here must not hide the first one. */
   async #forget(uuid: string): Promise<void> {
     const { store, world } = this.#options;
@@ -164,8 +171,8 @@ export class Machines {
     const { cpus, memoryBytes, ports } = appliance.resources;
     const disks = withUserData(await this.composed(appliance), uuid);
     const directory = this.store.directory(uuid);
-    const dataPath = this.store.dataPath(uuid);
-    return { uuid, name, cpus, memoryBytes, disks, dataPath, ports, directory };
+    const disk = await diskOf(this.#options.world, directory);
+    return { uuid, name, cpus, memoryBytes, disks, ...disk, ports, directory };
   }
 
   /**
@@ -182,6 +189,7 @@ export class Machines {
       if (known !== undefined) return known;
       const specification = await this.#specification(stored);
       starter?.signal.throwIfAborted();
+      await beginRun(this.#options.world, specification.directory);
       const running = await this.#options.hypervisor.start(specification);
       this.#keep(running);
       await this.#markRunning({ ...stored, composed: specification.disks.digest }, running);

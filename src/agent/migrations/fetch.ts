@@ -1,8 +1,14 @@
 import { openFileDevice, userDataDigest } from "#block";
 import { componentsOf, TesseraError, type ComponentReference } from "#core";
 import type { DestinationEvent } from "#migration";
-import { connectReceiver, type DataReceiver, type UserDataReport } from "#transfer";
+import {
+  connectReceiver,
+  type DataReceiver,
+  type UserDataHelp,
+  type UserDataReport,
+} from "#transfer";
 import type { Course, Happening } from "./course.ts";
+import { prepareKept } from "./kept.ts";
 import { incomingDataPath } from "./landing.ts";
 import type { DestinationRecord } from "./record.ts";
 import type { MigrationTools } from "./tools.ts";
@@ -72,6 +78,8 @@ export async function fetchComponents(
   const { appliance, id, took_ms } = course.record;
   const begin_ms = world.clock.monotonic();
   const references = componentsOf(appliance);
+  // While the machine still runs at its source: it may take long.
+  await prepareKept(tools, course.record.machine.uuid);
   const componentBytes = { ...course.record.componentBytes };
   // Pinned first: what is found then stays.
   await store.pin(
@@ -145,7 +153,7 @@ export async function fetchUserData(
   const path = incomingDataPath(tools, id);
   const report =
     (await world.files.status(path)) === undefined
-      ? await holder.open(course).fetchUserData(path, signal)
+      ? await holder.open(course).fetchUserData(path, signal, await helpFor(tools, course))
       : await reportOfWhole(tools, path);
   const userData = took_ms.userData ?? 0;
   return {
@@ -156,6 +164,18 @@ export async function fetchUserData(
       took_ms: { ...took_ms, userData: userData + world.clock.monotonic() - begin_ms },
     },
   };
+}
+
+/** The copy that this cloud handed over, and the components, which are all held by now. */
+async function helpFor(tools: MigrationTools, course: DestinationCourse): Promise<UserDataHelp> {
+  const { appliance, machine } = course.record;
+  const images = componentsOf(appliance).map(
+    ({ id }) =>
+      () =>
+        tools.store.openBlob(id),
+  );
+  const lineage = await prepareKept(tools, machine.uuid);
+  return { images, ...(lineage === undefined ? {} : { lineage }) };
 }
 
 /** The file has its final name only once it is verified: a crash came after that. */

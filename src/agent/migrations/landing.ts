@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { componentsOf, TesseraError, type Machine } from "#core";
 import type { DestinationEvent } from "#migration";
+import { keepArrived, placeArrived } from "../machine-data.ts";
 import { handedTo, type StoredMachine } from "../machine-store.ts";
 import type { Starter } from "../machines.ts";
 import type { Happening } from "./course.ts";
@@ -46,9 +47,9 @@ async function settle(tools: MigrationTools, record: DestinationRecord): Promise
     componentsOf(record.appliance).map(({ id }) => id),
   );
   await world.files.makeDirectory(machines.store.directory(uuid), 0o700);
-  if ((await world.files.status(data)) !== undefined) {
-    await world.files.rename(data, machines.store.dataPath(uuid));
-  }
+  const directory = machines.store.directory(uuid);
+  await placeArrived(world, data, directory);
+  await keepArrived(world, directory, tools.lineageBytesMax);
   const machine: Machine = {
     uuid,
     name,

@@ -1,4 +1,4 @@
-import { openFileDevice, type BlockDevice } from "#block";
+import type { BlockDevice } from "#block";
 import {
   componentsOf,
   referenceOf,
@@ -127,8 +127,7 @@ export class Planner {
   }
 
   async #withUserData<T>(uuid: string, work: (device: BlockDevice) => Promise<T>): Promise<T> {
-    const { world, machines } = this.#tools;
-    const device = await openFileDevice(world, machines.store.dataPath(uuid), { readOnly: true });
+    const device = await this.#tools.machines.openData(uuid);
     try {
       return await work(device);
     } finally {

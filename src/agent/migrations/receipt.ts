@@ -28,7 +28,7 @@ export function makeReceipt(record: DestinationRecord, cloud: string, ended_ms: 
     held: held.has(id),
     bytes: componentBytes[id] ?? 0,
   }));
-  const { digest, sizeBytes, allocatedBytes, wireBytes } = userData;
+  const { digest, sizeBytes, allocatedBytes, wireBytes, lineage = false } = userData;
   return {
     migration: record.id,
     machine: record.machine.uuid,
@@ -38,7 +38,13 @@ export function makeReceipt(record: DestinationRecord, cloud: string, ended_ms: 
     mode: "cold",
     case: caseOf(components),
     components,
-    userData: { digest, sizeBytes, allocatedBytes, bytes: wireBytes },
+    userData: {
+      digest,
+      sizeBytes,
+      allocatedBytes,
+      bytes: wireBytes,
+      ...(lineage ? { lineage } : {}),
+    },
     wireBytes: record.wireBytes,
     phases_ms: {
       negotiate: took_ms.negotiate ?? 0,

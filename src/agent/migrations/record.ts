@@ -65,7 +65,15 @@ const destinationShape = z.object({
   held: z.array(digest),
   componentBytes: z.record(z.string(), time),
   userDataSizeBytes: time,
-  userData: z.object({ digest, sizeBytes: time, allocatedBytes: time, wireBytes: time }).optional(),
+  userData: z
+    .object({
+      digest,
+      sizeBytes: time,
+      allocatedBytes: time,
+      wireBytes: time,
+      lineage: z.boolean().optional(),
+    })
+    .optional(),
   wireBytes: time,
   took_ms: z.object({
     negotiate: time.optional(),

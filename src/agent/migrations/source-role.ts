@@ -1,4 +1,3 @@
-import { openFileDevice } from "#block";
 import { componentsOf, TesseraError, type Digest, type Json } from "#core";
 import {
   eventFromDestination,
@@ -10,6 +9,7 @@ import {
   type SourcePhase,
 } from "#migration";
 import { newToken, type DataSource } from "#transfer";
+import { noteSent, openArrived } from "../machine-data.ts";
 import { handedTo, unmarked } from "../machine-store.ts";
 import type { Course, Happening, Role } from "./course.ts";
 import {
@@ -20,6 +20,8 @@ import {
   type Proposal,
   type SourceStatus,
 } from "./messages.ts";
+import { openContents } from "./contents.ts";
+import { evictKept } from "./kept.ts";
 import { countersign } from "./receipt.ts";
 import type { SourceRecord } from "./record.ts";
 import { digestOfToken } from "./token.ts";
@@ -212,20 +214,30 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
 
   #source(course: SourceCourse): DataSource {
     const { store, machines, world } = this.#tools;
+    const components = componentsOf(course.record.appliance).map(({ id }) => id);
     return {
+      components,
+      packs: store.packs,
+      openComponent: async (id) => {
+        if (components.includes(id)) return await openContents(store, id);
+        throw notOffered(id);
+      },
+      openBase: async (id) =>
+        (await store.find(id)) === undefined ? undefined : await openContents(store, id),
+      openBaseBlob: async (digest) =>
+        (await store.hasBlob(digest)) ? await store.openBlob(digest) : undefined,
       openBlob: async (digest) => {
         this.#allowed ??= this.#blobs(course.record);
         if ((await this.#allowed).has(digest)) return await store.openBlob(digest);
-        throw new TesseraError("peer", "transfer.not-offered", `${digest} is not part of this`, {
-          subject: digest,
-        });
+        throw notOffered(digest);
       },
+      components: componentsOf(course.record.appliance).map(({ id }) => id),
+      openLineage: async (digest) => await openArrived(world, directory, digest),
+      userDataSent: async (digests) => await noteSent(world, directory, digests),
       openUserData: async () => {
         const { phase, machine } = course.record;
         if (phase === "frozen") {
-          return await openFileDevice(world, machines.store.dataPath(machine.uuid), {
-            readOnly: true,
-          });
+          return await machines.openData(machine.uuid);
         }
         throw new TesseraError("misuse", "transfer.not-ready", "the machine has not stopped yet", {
           subject: machine.uuid,
@@ -265,6 +277,7 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
       handedTo(stored, record.id, record.peer),
     );
     await store.unpin(`migration:${record.id}`);
+    await evictKept(this.#tools);
     return { event: "released" };
   }
 
@@ -279,4 +292,9 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
     await store.unpin(`migration:${id}`);
     return { event: "rolled-back" };
   }
+}
+
+function notOffered(digest: Digest): TesseraError {
+  const message = `${digest} is not part of this migration`;
+  return new TesseraError("peer", "transfer.not-offered", message, { subject: digest });
 }

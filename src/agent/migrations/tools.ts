@@ -23,6 +23,8 @@ export interface MigrationTools extends CourseTools {
   /** Tells the board which blobs a component has. */
   own(migration: string, component: Digest, blobs: readonly Digest[]): void;
   readonly ratios: RatioCache;
+  /** Most bytes of earlier copies of user data that are kept; 0 for none. */
+  readonly lineageBytesMax: number;
   /** Processors that nothing else uses at the moment: above 0, may be a fraction. */
   freeCores(): number;
 }

@@ -1,0 +1,67 @@
+/** Copies of machines that were handed over: what a machine comes back to. */
+import { reportOf, type Digest } from "#core";
+import { joinKept, keptDigest, keptSize, removeKept } from "../machine-data.ts";
+import type { MigrationTools } from "./tools.ts";
+
+async function isGone({ machines }: MigrationTools, uuid: string): Promise<boolean> {
+  return (await machines.store.find(uuid))?.machine.state === "gone";
+}
+
+/** The digest of the copy of a machine that is elsewhere. */
+export async function keptDigestOf(
+  tools: MigrationTools,
+  uuid: string,
+): Promise<Digest | undefined> {
+  if (!(await isGone(tools, uuid))) return undefined;
+  return await keptDigest(tools.world, tools.machines.store.directory(uuid));
+}
+
+/**
+ * Readies the copy of a machine that is on its way back. It is no error when there is none, or when
+ * it cannot be used: then all blocks travel.
+ */
+export async function prepareKept(
+  tools: MigrationTools,
+  uuid: string,
+): Promise<{ readonly path: string; readonly digest: Digest } | undefined> {
+  if (!(await isGone(tools, uuid))) return undefined;
+  try {
+    return await joinKept(tools.world, tools.machines.store.directory(uuid));
+  } catch (error) {
+    tools.world.log.log("warn", "an earlier copy cannot be used", { uuid, ...reportOf(error) });
+    return undefined;
+  }
+}
+
+/**
+ * Removes copies of machines that are gone, the oldest first, until the rest is within the bound.
+ * Where a migration of the machine is still open, the copy stays. Failing is logged.
+ */
+export async function evictKept(tools: MigrationTools): Promise<void> {
+  try {
+    await evict(tools);
+  } catch (error) {
+    tools.world.log.log("warn", "earlier copies stay", { ...reportOf(error) });
+  }
+}
+
+async function evict({ world, machines, journal, lineageBytesMax }: MigrationTools): Promise<void> {
+  const records = journal.list().filter(({ settled }) => !settled);
+  const open = new Set(records.map(({ machine }) => machine.uuid));
+  const copies: {
+    readonly directory: string;
+    readonly bytes: number;
+    readonly since_ms: number;
+  }[] = [];
+  for (const { machine } of await machines.store.list()) {
+    if (machine.state !== "gone" || open.has(machine.uuid)) continue;
+    const directory = machines.store.directory(machine.uuid);
+    const size = await keptSize(world, directory);
+    if (size !== undefined) copies.push({ directory, ...size });
+  }
+  let bytes = 0;
+  for (const copy of copies.toSorted((one, other) => other.since_ms - one.since_ms)) {
+    bytes += copy.bytes;
+    if (bytes > lineageBytesMax) await removeKept(world, copy.directory);
+  }
+}
