@@ -1,8 +1,9 @@
 import { TesseraError } from "#core";
 import type { Recipe, TreeEntry } from "./contract.ts";
 import { recipeInvalid } from "./errors.ts";
-import { PATH_BYTES_MAX } from "./path.ts";
+import { PATH_BYTES_MAX, compareBytes } from "./path.ts";
 import { decodeText, recipeReader, unzigzag, type RecipeReader } from "./recipe-bytes.ts";
+import { CHUNK_COST_BYTES, RECIPE_MEMORY_BYTES_MAX, rowCost, xattrCost } from "./recipe-cost.ts";
 import { HEADING, LETTERS, encodeParts } from "./recipe-encode.ts";
 import { chunkRecipe, treeRecipe } from "./recipe-model.ts";
 import {
@@ -18,15 +19,10 @@ import { ENTRIES_MAX, canonicalTree } from "./tree.ts";
 export interface RecipeLimits {
   /** Entries of a tree, or chunks: at most and by default 2,000,000. */
   readonly entriesMax?: number;
-  /** Estimated memory of the decoded recipe; by default 512 MiB. */
+  /** Estimated memory of the decoded recipe; by default 384 MiB. */
   readonly memoryBytesMax?: number;
 }
 
-const MEMORY_BYTES_MAX = 512 * 1024 * 1024;
-/** Measured: objects, indices and plan of an entry, apart from its texts. */
-const ENTRY_MEMORY_BYTES = 200;
-const CHUNK_MEMORY_BYTES = 150;
-const XATTR_MEMORY_BYTES = 200;
 const XATTRS_MAX = 8192;
 const XATTR_NAME_BYTES_MAX = 300;
 const XATTR_VALUE_BYTES_MAX = 0xffff;
@@ -37,15 +33,13 @@ interface Decoding {
   readonly reader: RecipeReader;
   readonly numbered: Numbering;
   readonly sources: NumberedContent[];
-  /** First paths of files, for links to name. */
-  readonly files: Map<string, FileEntry>;
+  /** The rows so far. */
+  readonly entries: TreeEntry[];
   /** The path before, and its bytes. */
   readonly path: Buffer;
   pathBytes: number;
   memoryBytes: number;
 }
-
-type FileEntry = Extract<TreeEntry, { type: "file" }>;
 
 function spend(state: Decoding, bytes: number): void {
   state.memoryBytes -= bytes;
@@ -58,7 +52,6 @@ function readPath(state: Decoding): string {
   const rest = state.reader.string(PATH_BYTES_MAX - shared);
   state.path.set(rest, shared);
   state.pathBytes = shared + rest.length;
-  spend(state, 2 * state.pathBytes);
   return decodeText(state.path.subarray(0, state.pathBytes));
 }
 
@@ -71,9 +64,10 @@ function readXattrs(state: Decoding): ReadonlyMap<string, Uint8Array> {
   if (count > XATTRS_MAX) throw recipeInvalid("an entry has too many xattrs");
   const xattrs = new Map<string, Uint8Array>();
   for (let index = 0; index < count; index += 1) {
-    const name = decodeText(reader.string(XATTR_NAME_BYTES_MAX));
-    const value = Uint8Array.from(reader.string(XATTR_VALUE_BYTES_MAX));
-    spend(state, XATTR_MEMORY_BYTES + name.length + value.length);
+    const nameBytes = reader.string(XATTR_NAME_BYTES_MAX);
+    const valueBytes = reader.string(XATTR_VALUE_BYTES_MAX);
+    spend(state, xattrCost(nameBytes.length, valueBytes.length));
+    const [name, value] = [decodeText(nameBytes), Uint8Array.from(valueBytes)];
     if (xattrs.has(name)) throw recipeInvalid(`an entry has the xattr ${name} twice`);
     xattrs.set(name, value);
   }
@@ -97,22 +91,38 @@ function sourceOf(state: Decoding, index: number): NumberedContent {
   return source;
 }
 
+/** Where this path is in the rows so far; they are in order, or refused in the end. */
+function indexOf(entries: readonly TreeEntry[], path: string): number {
+  let [low, high] = [0, entries.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (compareBytes(entries[middle]?.path ?? "", path) < 0) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
 function readLink(state: Decoding, path: string): TreeEntry {
-  const target = decodeText(state.reader.string(PATH_BYTES_MAX));
-  const first = state.files.get(target);
-  if (first === undefined) throw recipeInvalid(`"${path}" is a link of what is no file before it`);
-  return { ...first, path, linkGroup: first.path };
+  const { entries, reader } = state;
+  const target = decodeText(reader.string(PATH_BYTES_MAX));
+  const index = indexOf(entries, target);
+  const first = entries[index];
+  if (first?.type !== "file" || first.path !== target) {
+    throw recipeInvalid(`"${path}" is a link of what is no file before it`);
+  }
+  const linkGroup = target;
+  if (first.linkGroup === undefined) entries[index] = { ...first, linkGroup };
+  return { ...first, path, linkGroup };
 }
 
 type Body =
-  | Pick<FileEntry, "type" | "content" | "linkGroup">
+  | { readonly type: "file"; readonly content: NumberedContent }
   | { readonly type: "symlink"; readonly target: string }
   | { readonly type: "character" | "block"; readonly major: number; readonly minor: number }
   | { readonly type: "directory" | "fifo" | "socket" };
 
 function readTarget(state: Decoding): Body {
   const target = decodeText(state.reader.string(PATH_BYTES_MAX));
-  spend(state, 2 * target.length);
   return { type: "symlink", target };
 }
 
@@ -125,7 +135,7 @@ function readBody(state: Decoding, kind: string, path: string): Body {
     case LETTERS.directory:
       return { type: "directory" };
     case LETTERS.file:
-      return { type: "file", content: sourceOf(state, readContent(state, path)), linkGroup: path };
+      return { type: "file", content: sourceOf(state, readContent(state, path)) };
     case LETTERS.symlink:
       return readTarget(state);
     case LETTERS.character:
@@ -141,30 +151,20 @@ function readBody(state: Decoding, kind: string, path: string): Body {
   }
 }
 
-/** A file is given as a group of its own, which counts only when links follow. */
 function entryOf(state: Decoding, kind: string, path: string): TreeEntry {
   const { reader } = state;
   const [mode, uid, gid] = [reader.number(), reader.number(), reader.number()];
   const xattrs = readXattrs(state);
   const body = readBody(state, kind, path);
-  const entry: TreeEntry = {
-    path,
-    mode,
-    uid,
-    gid,
-    mtime_s: unzigzag(reader.number()),
-    xattrs,
-    ...body,
-  };
-  if (entry.type === "file") state.files.set(path, entry);
-  return entry;
+  return { path, mode, uid, gid, mtime_s: unzigzag(reader.number()), xattrs, ...body };
 }
 
 function readEntry(state: Decoding): TreeEntry {
-  spend(state, ENTRY_MEMORY_BYTES);
   const kind = String.fromCharCode(state.reader.number());
   const path = readPath(state);
-  return kind === LETTERS.link ? readLink(state, path) : entryOf(state, kind, path);
+  const entry = kind === LETTERS.link ? readLink(state, path) : entryOf(state, kind, path);
+  spend(state, rowCost(entry));
+  return entry;
 }
 
 function readCount(state: Decoding, entriesMax: number): number {
@@ -185,7 +185,7 @@ function checked<T>(make: () => T): T {
 
 function readTree(state: Decoding, entriesMax: number): Recipe {
   const count = readCount(state, entriesMax);
-  const entries: TreeEntry[] = [];
+  const { entries } = state;
   for (let index = 0; index < count; index += 1) entries.push(readEntry(state));
   return checked(() => treeRecipe(canonicalTree(entries).entries, state.numbered.contents));
 }
@@ -194,7 +194,7 @@ function readChunks(state: Decoding, entriesMax: number): Recipe {
   const sequence = new Uint32Array(readCount(state, entriesMax));
   let sizeBytes = 0;
   for (let index = 0; index < sequence.length; index += 1) {
-    spend(state, CHUNK_MEMORY_BYTES);
+    spend(state, CHUNK_COST_BYTES);
     const content = readContent(state, "");
     if (content < 0) throw recipeInvalid("a chunk is empty");
     sequence[index] = content;
@@ -229,10 +229,10 @@ export function decodeRecipe(bytes: Uint8Array, limits: RecipeLimits = {}): Reci
     reader,
     numbered: numbering(),
     sources: [],
-    files: new Map(),
+    entries: [],
     path: Buffer.alloc(PATH_BYTES_MAX),
     pathBytes: 0,
-    memoryBytes: limits.memoryBytesMax ?? MEMORY_BYTES_MAX,
+    memoryBytes: limits.memoryBytesMax ?? RECIPE_MEMORY_BYTES_MAX,
   };
   if (reader.bytes(HEADING.length).toString("latin1") !== HEADING) {
     throw recipeInvalid("it does not begin as one");

@@ -12,6 +12,8 @@ import {
   type TreeEntry,
 } from "./index.ts";
 import { contentCollector } from "./recipe-collect.ts";
+import { chunksFit, treeCost, treeFits } from "./recipe-cost.ts";
+import { partsOf } from "./recipe-parts.ts";
 import { recipeReader, recipeWriter, unzigzag, zigzag } from "./recipe-bytes.ts";
 import { patternBytes } from "./trees.suite.ts";
 
@@ -274,4 +276,23 @@ test("contents that agree in size and head are told", () => {
   collector.digests[0]?.fill(0, 8);
   collector.add(Buffer.from("a"), "d");
   assert.equal(collector.collided(), true);
+});
+
+test("recipes that the decoder would refuse for their size are not made", () => {
+  const entry = file("a", Buffer.from("x"));
+  assert.ok(treeFits(Array.from({ length: 300_000 }, () => entry)));
+  assert.ok(!treeFits(Array.from({ length: 500_000 }, () => entry)));
+  const attributed = { ...entry, xattrs: new Map([["user.a", Buffer.alloc(60_000)]]) };
+  assert.ok(!treeFits(Array.from({ length: 8000 }, () => attributed)));
+  assert.ok(chunksFit(1_000_000));
+  assert.ok(!chunksFit(1_100_000));
+});
+
+test("what a recipe costs is the same for the decoder and for whoever made it", async () => {
+  const { recipe } = await readRecipe(bufferSource(await imageOf(SAMPLE)));
+  const encoded = encodeRecipe(recipe);
+  const parts = partsOf(recipe);
+  const cost = parts.kind === "tree" ? treeCost(parts.entries) : 0;
+  assert.equal(decodeRecipe(encoded, { memoryBytesMax: cost }).kind, "tree");
+  assert.throws(() => decodeRecipe(encoded, { memoryBytesMax: cost - 1 }), invalid);
 });

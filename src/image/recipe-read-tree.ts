@@ -7,6 +7,7 @@ import { readErofs } from "./erofs-read.ts";
 import { inodeRuns, tailPosition } from "./erofs-runs.ts";
 import { firstBlock } from "./erofs-write.ts";
 import type { Collector } from "./recipe-collect.ts";
+import { treeFits } from "./recipe-cost.ts";
 import { identityOf, treeRecipe } from "./recipe-model.ts";
 import { EMPTY_CONTENT, NumberedContent } from "./recipe-parts.ts";
 import { sequentialReader, type SequentialReader } from "./sequential.ts";
@@ -32,6 +33,7 @@ async function planOfImage(
 ): Promise<{ entries: readonly TreeEntry[]; plan: ErofsPlan } | undefined> {
   return await foreign(async () => {
     const tree = await readErofs(image);
+    if (!treeFits(tree.entries)) return undefined;
     const plan = planErofs(tree);
     return plan.blocks * BLOCK_BYTES === image.sizeBytes
       ? { entries: tree.entries, plan }

@@ -2,6 +2,7 @@
 import { CHUNK_BYTES_MAX, chunkLength } from "./chunker.ts";
 import type { ContentSource, Recipe } from "./contract.ts";
 import { contentCollector, type Collector, type ContentVisitor } from "./recipe-collect.ts";
+import { chunksFit } from "./recipe-cost.ts";
 import { chunkRecipe } from "./recipe-model.ts";
 import { readTreeRecipe } from "./recipe-read-tree.ts";
 import { sequentialReader } from "./sequential.ts";
@@ -12,7 +13,7 @@ export interface RecipeReading {
   readonly digests: readonly Buffer[];
 }
 
-async function readChunks(image: ContentSource, collector: Collector): Promise<Recipe> {
+async function readChunks(image: ContentSource, collector: Collector): Promise<Recipe | undefined> {
   const reader = sequentialReader(image, 0, CHUNK_BYTES_MAX);
   const sequence: number[] = [];
   try {
@@ -22,6 +23,7 @@ async function readChunks(image: ContentSource, collector: Collector): Promise<R
       sequence.push(collector.add(bytes.subarray(0, length), ""));
       reader.skip(length);
       done += length;
+      if (!chunksFit(sequence.length) || collector.collided()) return undefined;
     }
   } finally {
     await reader.close();
@@ -48,7 +50,8 @@ async function readWhole(image: ContentSource, collector: Collector): Promise<Re
 /**
  * What an image is made of. It is a tree when our writer makes exactly these bytes from the tree
  * that is in it, which is checked in full; otherwise it is cut into chunks. Should two contents
- * agree in size and head, the whole image is one. Each content is read and hashed once, in order,
+ * agree in size and head, or the recipe exceed the limits of the decoder, the next way is taken; the
+ * last has the whole image as one content. Each content is read and hashed once, in order,
  * and shown to `visit`.
  *
  * @throws what the image throws when it is read

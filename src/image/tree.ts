@@ -79,6 +79,8 @@ function normaliseLinks(sorted: readonly TreeEntry[]): TreeEntry[] {
 
 /** Linux ignores the mode of a symbolic link and shows 0777; trees say the same. */
 function normalise(entry: TreeEntry): TreeEntry {
+  const modeStays = entry.type !== "symlink" || entry.mode === 0o777;
+  if (modeStays && entry.xattrs.size === 0) return entry;
   const xattrs = sortedXattrs(entry.xattrs);
   return entry.type === "symlink" ? { ...entry, mode: 0o777, xattrs } : { ...entry, xattrs };
 }
@@ -95,8 +97,12 @@ export function canonicalTree(entries: Iterable<TreeEntry>): Tree {
   addParents(byPath);
   const sorted = [...byPath.values()].map(normalise).sort((a, b) => compareBytes(a.path, b.path));
   const canonical = normaliseLinks(sorted);
-  const index = new Map(canonical.map((entry) => [entry.path, entry]));
-  return { entries: canonical, get: (path) => index.get(path) };
+  let index: ReadonlyMap<string, TreeEntry> | undefined;
+  const get = (path: string): TreeEntry | undefined => {
+    index ??= new Map(canonical.map((entry) => [entry.path, entry]));
+    return index.get(path);
+  };
+  return { entries: canonical, get };
 }
 
 /** The paths of every link group of a tree, by the group's name, in order. */
