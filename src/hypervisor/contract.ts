@@ -7,8 +7,10 @@ export interface MachineSpecification {
   readonly cpus: number;
   readonly memoryBytes: number;
   readonly disks: ComposedDisks;
-  /** The raw user data block. */
+  /** The raw user data block; with `basePath`, a qcow2 overlay over it that takes all writes. */
   readonly dataPath: string;
+  /** A raw file that is only read. */
+  readonly basePath?: string;
   readonly ports: readonly PortForward[];
   /** Holds sockets, logs and the identity file; must exist. Paths stay under 100 bytes. */
   readonly directory: string;

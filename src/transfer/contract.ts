@@ -36,6 +36,8 @@ export interface DataSource {
    * it; undefined when it is not kept.
    */
   openLineage?(digest: Digest): Promise<Lineage | undefined>;
+  /** Called when all blocks have been read, before the receiver is told: their digests. */
+  userDataSent?(digests: BlockDigests): Promise<void>;
   /** The appliance's components, which both sides hold once components are fetched, in order. */
   readonly components?: readonly Digest[];
 }

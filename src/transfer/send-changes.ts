@@ -157,7 +157,9 @@ export async function sendChanges(
   } finally {
     await Promise.all(images.map((image) => image.close()));
   }
-  stream.ended(ledger.end(sizeBytes));
+  const end = ledger.end(sizeBytes);
+  if (ledger.digests !== undefined) await source.userDataSent?.(ledger.digests);
+  stream.ended(end);
 }
 
 async function sendBatches(

@@ -122,7 +122,7 @@ export async function sendUserData(
   const lineage = await acceptLineage(source, options.lineage, device.sizeBytes);
   const components = options.references === true ? source.components : undefined;
   if (lineage === undefined && components === undefined) {
-    await sendBlocks(stream, device, { from, ledger, level });
+    await sendBlocks(stream, source, device, { from, ledger, level });
     return;
   }
   try {
@@ -140,6 +140,7 @@ export async function sendUserData(
 
 async function sendBlocks(
   stream: OutgoingStream,
+  source: DataSource,
   device: BlockDevice,
   { from, ledger, level }: Pick<UserDataOptions, "from" | "ledger" | "level">,
 ): Promise<void> {
@@ -170,5 +171,7 @@ async function sendBlocks(
     const parts = [blocksPrefix(batch.runs), packed ?? batch.bytes];
     await stream.data({ type: TYPE.BLOCKS, flags, parts }, batch.bytes.length);
   }
-  stream.ended(ledger.end(sizeBytes));
+  const end = ledger.end(sizeBytes);
+  if (ledger.digests !== undefined) await source.userDataSent?.(ledger.digests);
+  stream.ended(end);
 }

@@ -46,6 +46,8 @@ export async function evictKept(tools: MigrationTools): Promise<void> {
 }
 
 async function evict({ world, machines, journal, lineageBytesMax }: MigrationTools): Promise<void> {
+  // Without lineage copies stay until their machines are removed.
+  if (lineageBytesMax === 0) return;
   const records = journal.list().filter(({ settled }) => !settled);
   const open = new Set(records.map(({ machine }) => machine.uuid));
   const copies: {

@@ -214,6 +214,7 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
 
   #source(course: SourceCourse): DataSource {
     const { store, machines, world } = this.#tools;
+    const directory = machines.store.directory(course.record.machine.uuid);
     const components = componentsOf(course.record.appliance).map(({ id }) => id);
     return {
       components,
@@ -231,7 +232,6 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
         if ((await this.#allowed).has(digest)) return await store.openBlob(digest);
         throw notOffered(digest);
       },
-      components: componentsOf(course.record.appliance).map(({ id }) => id),
       openLineage: async (digest) => await openArrived(world, directory, digest),
       userDataSent: async (digests) => await noteSent(world, directory, digests),
       openUserData: async () => {

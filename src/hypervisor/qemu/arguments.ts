@@ -69,7 +69,7 @@ export function qemuArguments(
     ...bootArguments(specification),
     ...channelArguments(layout, launch),
     ...networkArguments(specification, launch),
-    ...dataArguments(specification.dataPath),
+    ...dataArguments(specification),
     ...specification.disks.layers.flatMap(layerArguments),
   ];
 }
@@ -148,12 +148,14 @@ function hostPort(launch: Launch, name: string): number {
  * Write-back through the host's page cache: a flush of the guest is an fdatasync of the file, so
  * what the guest has flushed is on the disk. `locking=on` keeps a second QEMU from the file.
  */
-function dataArguments(path: string): string[] {
+function dataArguments({ dataPath, basePath }: MachineSpecification): string[] {
   const cache = { direct: false, "no-flush": false };
-  const file = { driver: "file", "node-name": "data-file", filename: path, locking: "on" };
-  const format = { driver: "raw", "node-name": "data", file: "data-file" };
+  const file = { driver: "file", "node-name": "data-file", filename: dataPath, locking: "on" };
+  const over = basePath === undefined ? { driver: "raw" } : { driver: "qcow2", backing: "base" };
+  const format = { ...over, "node-name": "data", file: "data-file" };
   const unmap = { discard: "unmap", cache };
   return [
+    ...(basePath === undefined ? [] : baseArguments(basePath)),
     ...pair("-blockdev", JSON.stringify({ ...file, ...unmap })),
     ...pair("-blockdev", JSON.stringify({ ...format, ...unmap, "detect-zeroes": "unmap" })),
     ...device("virtio-blk-pci", address(SLOT_DATA), {
@@ -163,6 +165,16 @@ function dataArguments(path: string): string[] {
       werror: "stop",
       rerror: "stop",
     }),
+  ];
+}
+
+/** The raw file under an overlay. The overlay's own word for it is not used. */
+function baseArguments(path: string): string[] {
+  const file = { driver: "file", "node-name": "base-file", filename: path, locking: "on" };
+  const format = { driver: "raw", "node-name": "base", file: "base-file" };
+  return [
+    ...pair("-blockdev", JSON.stringify({ ...file, "read-only": true })),
+    ...pair("-blockdev", JSON.stringify({ ...format, "read-only": true })),
   ];
 }
 
