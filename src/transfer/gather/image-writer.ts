@@ -1,5 +1,6 @@
 /** Writing into an image in any order, in large pieces. */
 import type { Assembly } from "#repository";
+import { Gate } from "./gate.ts";
 
 const CHUNK_BYTES = 2 ** 20;
 /** Chunks in memory. */
@@ -15,6 +16,8 @@ interface Chunk {
   to: number;
   /** Bytes put in since the chunk was loaded: the whole chunk's size means that it is full. */
   putBytes: number;
+  /** False until something was put in: who had it loaded is still to come. */
+  filled: boolean;
   loading: Promise<void> | undefined;
   writing: Promise<void> | undefined;
 }
@@ -40,6 +43,7 @@ export class ImageWriter {
   /** In the order of use, the oldest first. */
   readonly #chunks = new Map<number, Chunk>();
   readonly #spare: Uint8Array[] = [];
+  readonly #gate = new Gate(WRITES_MAX);
   readonly #writing = new Set<Promise<void>>();
   #failure: { readonly error: unknown } | undefined;
 
@@ -56,14 +60,17 @@ export class ImageWriter {
       const index = Math.floor((position + done) / CHUNK_BYTES);
       const offset = position + done - index * CHUNK_BYTES;
       const length = Math.min(bytes.length - done, CHUNK_BYTES - offset);
-      let chunk = this.#chunks.get(index);
-      // Looked up again after each wait: it may have left in the meantime.
-      while (chunk === undefined || chunk.loading !== undefined) {
-        await (chunk?.loading ?? this.#bring(index));
-        chunk = this.#chunks.get(index);
-      }
-      this.#fill(chunk, bytes.subarray(done, done + length), offset);
+      await this.#putPart(bytes.subarray(done, done + length), index, offset);
       done += length;
+    }
+  }
+
+  /** A chunk is looked up and filled in one turn: after a wait it may have left. */
+  async #putPart(bytes: Uint8Array, index: number, offset: number): Promise<void> {
+    for (;;) {
+      const chunk = this.#ready(index);
+      if (chunk !== undefined) return this.#fill(chunk, bytes, offset);
+      await (this.#chunks.get(index)?.loading ?? this.#makeRoom());
     }
   }
 
@@ -92,6 +99,7 @@ export class ImageWriter {
     chunk.from = Math.min(chunk.from, offset);
     chunk.to = Math.max(chunk.to, offset + bytes.length);
     chunk.putBytes += bytes.length;
+    chunk.filled = true;
     this.#chunks.delete(chunk.index);
     this.#chunks.set(chunk.index, chunk);
     const full = chunk.putBytes >= this.#lengthOf(chunk.index);
@@ -102,36 +110,29 @@ export class ImageWriter {
     return Math.min(CHUNK_BYTES, this.#sizeBytes - index * CHUNK_BYTES);
   }
 
-  /** Loads a chunk, or makes room for it. */
-  #bring(index: number): Promise<void> {
-    return this.#chunks.size < CHUNKS_MAX ? this.#load(index) : this.#makeRoom();
+  /** The chunk if nobody has to wait for it: it is there, or there is room and nothing to load. */
+  #ready(index: number): Chunk | undefined {
+    const held = this.#chunks.get(index);
+    if (held !== undefined) return held.loading === undefined ? held : undefined;
+    if (this.#chunks.size >= CHUNKS_MAX) return undefined;
+    const bytes = this.#spare.pop() ?? new Uint8Array(CHUNK_BYTES);
+    const edges = { from: CHUNK_BYTES, to: 0, putBytes: 0, filled: false };
+    const chunk: Chunk = { index, bytes, ...edges, loading: undefined, writing: undefined };
+    this.#chunks.set(index, chunk);
+    if (this.#touched[index] === 1) chunk.loading = this.#load(chunk);
+    else bytes.fill(0);
+    return chunk.loading === undefined ? chunk : undefined;
   }
 
-  async #load(index: number): Promise<void> {
-    const bytes = this.#spare.pop() ?? new Uint8Array(CHUNK_BYTES);
-    const chunk: Chunk = {
-      index,
-      bytes,
-      from: CHUNK_BYTES,
-      to: 0,
-      putBytes: 0,
-      loading: undefined,
-      writing: undefined,
-    };
-    this.#chunks.set(index, chunk);
-    if (this.#touched[index] === 0) {
-      bytes.fill(0);
-      return;
-    }
-    const target = bytes.subarray(0, this.#lengthOf(index));
-    chunk.loading = this.#assembly.read(target, index * CHUNK_BYTES).finally(() => {
-      chunk.loading = undefined;
-    });
+  async #load(chunk: Chunk): Promise<void> {
+    const target = chunk.bytes.subarray(0, this.#lengthOf(chunk.index));
     try {
-      await chunk.loading;
+      await this.#assembly.read(target, chunk.index * CHUNK_BYTES);
     } catch (error) {
       this.#failure ??= { error };
       throw error;
+    } finally {
+      chunk.loading = undefined;
     }
   }
 
@@ -139,14 +140,16 @@ export class ImageWriter {
   async #makeRoom(): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure.error;
     const chunks = [...this.#chunks.values()];
-    const idle = chunks.find((chunk) => !isDirty(chunk) && !isBusy(chunk));
+    const idle = chunks.find((chunk) => chunk.filled && !isDirty(chunk) && !isBusy(chunk));
     if (idle !== undefined) {
       this.#chunks.delete(idle.index);
       this.#spare.push(idle.bytes);
       return;
     }
-    for (const chunk of chunks.slice(0, WRITES_MAX)) if (!isBusy(chunk)) void this.#write(chunk);
-    await Promise.race(chunks.flatMap(({ loading, writing }) => loading ?? writing ?? []));
+    const dirty = chunks.filter((chunk) => isDirty(chunk) && !isBusy(chunk));
+    for (const chunk of dirty.slice(0, WRITES_MAX)) void this.#write(chunk);
+    const busy = chunks.flatMap(({ loading, writing }) => loading ?? writing ?? []);
+    if (busy.length > 0) await Promise.race(busy);
   }
 
   #write(chunk: Chunk): Promise<void> {
@@ -165,10 +168,10 @@ export class ImageWriter {
   }
 
   async #writeRange(chunk: Chunk, from: number, to: number): Promise<void> {
-    while (this.#writing.size > WRITES_MAX) await Promise.race(this.#writing);
     try {
-      const position = chunk.index * CHUNK_BYTES;
-      await this.#assembly.write(chunk.bytes.subarray(from, to), position + from);
+      const position = chunk.index * CHUNK_BYTES + from;
+      const bytes = chunk.bytes.subarray(from, to);
+      await this.#gate.pass(() => this.#assembly.write(bytes, position));
     } catch (error) {
       // Kept for the next call: nobody waits for this one.
       this.#failure ??= { error };
