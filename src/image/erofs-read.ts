@@ -31,8 +31,8 @@ interface Walk {
   readonly entries: TreeEntry[];
   readonly pending: Pending[];
   readonly directories: Set<number>;
-  /** Files by inode, as more than one path may name them. */
-  readonly files: Map<number, TreeEntry>;
+  /** Files by inode: where in the entries their first path is, as more than one may name them. */
+  readonly files: Map<number, number>;
   /** Bytes of paths, targets and xattrs that may still be held. */
   memoryBytes: number;
 }
@@ -77,23 +77,31 @@ function xattrBytes(inode: LocatedInode): number {
   return sum;
 }
 
+/** A further path of a file; false when the inode was not seen before. */
+function addLink(walk: Walk, nid: number, path: string): boolean {
+  const index = walk.files.get(nid);
+  const first = index === undefined ? undefined : walk.entries[index];
+  if (index === undefined || first?.type !== "file") return false;
+  const linkGroup = String(nid);
+  walk.entries[index] = { ...first, linkGroup };
+  walk.entries.push({ ...first, path, linkGroup });
+  if (walk.entries.length > ENTRIES_MAX) throw erofsInvalid("it has too many entries");
+  return true;
+}
+
 async function addEntry(walk: Walk, above: Pending, dirent: Dirent): Promise<void> {
   const { nid, name, type } = dirent;
   const path = above.path === "" ? name : `${above.path}/${name}`;
   if (path.length > PATH_BYTES_MAX) throw erofsInvalid("a path is too long");
   spend(walk, path.length + name.length);
-  const known = walk.files.get(nid);
-  if (known?.type === "file" && type === "file") {
-    walk.entries.push({ ...known, path });
-    return;
-  }
+  if (type === "file" && addLink(walk, nid, path)) return;
   const inode = await readInode(walk.image, nid);
   if (inode.type !== type) throw erofsInvalid(`"${path}" has two types`);
   spend(walk, xattrBytes(inode) + (type === "symlink" ? inode.sizeBytes : 0));
   const entry = await entryOf(walk.image, path, inode);
-  walk.entries.push(entry.type === "file" ? { ...entry, linkGroup: String(nid) } : entry);
+  walk.entries.push(entry);
   if (walk.entries.length > ENTRIES_MAX) throw erofsInvalid("it has too many entries");
-  if (entry.type === "file") walk.files.set(nid, { ...entry, linkGroup: String(nid) });
+  if (entry.type === "file") walk.files.set(nid, walk.entries.length - 1);
   if (type === "directory") addDirectory(walk, { path, nid, parentNid: above.nid, inode });
 }
 
