@@ -1,5 +1,6 @@
 export { compressionLevel, type CompressionMode } from "./compression.ts";
 export type * from "./contract.ts";
+export * from "./gather/index.ts";
 export type { ResumeStore } from "./handshake.ts";
 export { loadOrCreateDataIdentity, type DataIdentity } from "./identity.ts";
 export type { Timing } from "./protocol.ts";
