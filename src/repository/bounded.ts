@@ -33,9 +33,4 @@ export class BoundedMap<Key, Value> {
     this.#cost -= this.#entries.get(key)?.cost ?? 0;
     this.#entries.delete(key);
   }
-
-  clear(): void {
-    this.#entries.clear();
-    this.#cost = 0;
-  }
 }

@@ -109,11 +109,14 @@ export class FileIndex {
       const pairs = candidates(missing, await this.#prefixesOf(id));
       if (pairs.length === 0) continue;
       const facts = await this.#factsOf(id);
+      let fresh = false;
       for (const { wanted: number, content } of pairs) {
-        if (content >= facts.count) continue;
-        found[number] ??= match(id, facts, content, wanted[number]);
+        const same = content < facts.count && match(id, facts, content, wanted[number]);
+        if (!same) continue;
+        found[number] ??= same;
+        fresh = true;
       }
-      missing = without(missing, (number) => found[number] !== undefined);
+      if (fresh) missing = without(missing, (number) => found[number] !== undefined);
     }
     return found;
   }

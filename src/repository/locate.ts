@@ -26,8 +26,28 @@ export function prefixesOf(facts: ContentFacts): Prefixes {
   return sorted(values);
 }
 
-export function prefixesWanted(wanted: readonly Wanted[]): Prefixes {
-  return sorted(Uint32Array.from(wanted, ({ head }) => Number.parseInt(head.slice(0, 8), 16)));
+/** Wanted prefixes, and which of their upper bits occur. */
+export interface WantedPrefixes extends Prefixes {
+  /** By `prefix >>> shift`: 1 where a prefix may be wanted. */
+  readonly filter: Uint8Array;
+  readonly shift: number;
+}
+
+/** Slots of the filter for each wanted content, so that few others pass. */
+const FILTER_FACTOR = 32;
+const FILTER_BITS_MAX = 22;
+
+export function prefixesWanted(wanted: readonly Wanted[]): WantedPrefixes {
+  const values = Uint32Array.from(wanted, ({ head }) => Number.parseInt(head.slice(0, 8), 16));
+  return filtered(sorted(values));
+}
+
+function filtered(wanted: Prefixes): WantedPrefixes {
+  const bits = Math.ceil(Math.log2(FILTER_FACTOR * (wanted.prefixes.length + 1)));
+  const shift = 32 - Math.min(bits, FILTER_BITS_MAX);
+  const filter = new Uint8Array(2 ** (32 - shift));
+  for (const prefix of wanted.prefixes) filter[prefix >>> shift] = 1;
+  return { ...wanted, filter, shift };
 }
 
 /** 21 bits beside 32 still fit a number exactly; more contents are sorted by a comparison. */
@@ -76,27 +96,19 @@ export function decodePrefixes(bytes: Uint8Array): Prefixes {
 }
 
 /**
- * Every pair of equal prefixes. Both are walked once; long stretches without a pair are passed over
- * by steps that double.
+ * Every pair of equal prefixes. The held ones are passed over quickly where the filter says that
+ * none is wanted; both are walked once.
  */
-export function candidates(wanted: Prefixes, held: Prefixes): Candidate[] {
+export function candidates(wanted: WantedPrefixes, held: Prefixes): Candidate[] {
   const found: Candidate[] = [];
-  const [left, right] = [wanted.prefixes, held.prefixes];
-  let i = 0;
-  let j = 0;
-  while (i < left.length && j < right.length) {
-    const a = left[i] as number;
-    const b = right[j] as number;
-    if (a < b) i = advance(left, i + 1, b);
-    else if (a > b) j = advance(right, j + 1, a);
-    else {
-      for (let same = j; right[same] === a; same += 1) {
-        found.push({
-          wanted: wanted.contents[i] as number,
-          content: held.contents[same] as number,
-        });
-      }
-      i += 1;
+  const { prefixes, contents, filter, shift } = wanted;
+  let from = 0;
+  for (let at = 0; at < held.prefixes.length; at += 1) {
+    const prefix = held.prefixes[at] as number;
+    if (filter[prefix >>> shift] === 0) continue;
+    from = advance(prefixes, from, prefix);
+    for (let same = from; prefixes[same] === prefix; same += 1) {
+      found.push({ wanted: contents[same] as number, content: held.contents[at] as number });
     }
   }
   return found;
@@ -125,14 +137,17 @@ function advance(values: Uint32Array, from: number, value: number): number {
 }
 
 /** The same without what has been found. */
-export function without(wanted: Prefixes, found: (content: number) => boolean): Prefixes {
-  const contents = wanted.contents.filter((content) => !found(content));
-  const prefixes = new Uint32Array(contents.length);
-  let at = 0;
-  for (let from = 0; at < contents.length; from += 1) {
-    if (wanted.contents[from] !== contents[at]) continue;
-    prefixes[at] = wanted.prefixes[from] as number;
-    at += 1;
+export function without(
+  wanted: WantedPrefixes,
+  found: (content: number) => boolean,
+): WantedPrefixes {
+  const left: number[] = [];
+  for (let at = 0; at < wanted.contents.length; at += 1) {
+    if (!found(wanted.contents[at] as number)) left.push(at);
   }
-  return { prefixes, contents };
+  const positions = Uint32Array.from(left);
+  return filtered({
+    prefixes: picked(wanted.prefixes, positions),
+    contents: picked(wanted.contents, positions),
+  });
 }
