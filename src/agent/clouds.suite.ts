@@ -195,8 +195,7 @@ export class TestCloud {
   }
 
   async lines(uuid: string): Promise<string[]> {
-    const path = join(layoutOf(this.root).machines, uuid, "data.raw");
-    const { bytes, length } = await guestLines(path);
+    const { bytes, length } = await guestLines(join(layoutOf(this.root).machines, uuid));
     return bytes.subarray(0, length).toString().split("\n").filter(Boolean);
   }
 }

@@ -1,8 +1,12 @@
 /** A hypervisor that keeps its machines in memory, and sees a machine that runs twice. */
-import { open } from "node:fs/promises";
+import { execFile } from "node:child_process";
+import { open, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { TesseraError } from "#core";
 import type { Hypervisor, MachineSpecification, RunningMachine } from "#hypervisor";
+import { realWorld } from "#system";
+import { openMachineData } from "./machine-data.ts";
 
 /** What a guest of these tests writes when it runs, one line a start. */
 const GUEST_OFFSET = 40 * 2 ** 20;
@@ -50,14 +54,14 @@ export class MemoryHypervisor implements Hypervisor {
       throw new TesseraError("environment", "hypervisor.start-failed", "it does not start");
     }
     const { promise: exited, resolve } = Promise.withResolvers<void>();
-    const { uuid, directory, dataPath } = specification;
+    const { uuid, directory } = specification;
     const guest = { specification, exited, end: () => this.#end(directory, uuid, resolve) };
     this.#guests.set(directory, guest);
     const { running, doubled, starts } = this.#host;
     if (running.has(uuid)) doubled.push(`${uuid} at ${running.get(uuid)} and ${this.#cloud}`);
     running.set(uuid, this.#cloud);
     starts.push(this.#cloud);
-    await appendLine(dataPath, `ran at ${this.#cloud}\n`);
+    await appendLine(specification, `ran at ${this.#cloud}\n`);
     return this.#machine(guest);
   }
 
@@ -108,25 +112,35 @@ export class MemoryHypervisor implements Hypervisor {
   }
 }
 
-async function appendLine(path: string, line: string): Promise<void> {
-  const file = await open(path, "r+");
-  try {
-    const { bytes, length } = await guestLines(path);
-    bytes.write(line, length);
-    await file.write(bytes, 0, 4096, GUEST_OFFSET);
-  } finally {
-    await file.close();
+/** Writes as a guest does: to the overlay where there is one. */
+async function appendLine({ dataPath, basePath, directory }: MachineSpecification, line: string) {
+  const { bytes, length } = await guestLines(directory);
+  bytes.write(line, length);
+  if (basePath === undefined) {
+    const file = await open(dataPath, "r+");
+    try {
+      await file.write(bytes, 0, 4096, GUEST_OFFSET);
+    } finally {
+      await file.close();
+    }
+    return;
   }
+  const content = join(directory, "written");
+  await writeFile(content, bytes);
+  const command = `write -s ${content} ${GUEST_OFFSET} 4096`;
+  await promisify(execFile)("qemu-io", ["-f", "qcow2", "-c", command, dataPath]);
+  await rm(content);
 }
 
-export async function guestLines(path: string): Promise<{ bytes: Buffer; length: number }> {
-  const file = await open(path, "r");
+/** What guests have written to the user data block in a machine's directory. */
+export async function guestLines(directory: string): Promise<{ bytes: Buffer; length: number }> {
+  const device = await openMachineData(realWorld(), directory);
   try {
     const bytes = Buffer.alloc(4096);
-    await file.read(bytes, 0, 4096, GUEST_OFFSET);
+    await device.read(bytes, GUEST_OFFSET);
     const end = bytes.indexOf(0);
     return { bytes, length: end === -1 ? bytes.length : end };
   } finally {
-    await file.close();
+    await device.close();
   }
 }

@@ -80,6 +80,18 @@ test("worst, average and best case; the machine and its data move whole, and bac
   assert.ok(back.components.every(({ held, bytes }) => held && bytes === 0));
   assert.equal(federation.host.running.get(uuid), "messina");
   assert.equal((await messina.lines(uuid)).length, 3);
+  // It went back to the copy that it had left, as what it has written since.
+  assert.equal(back.userData.lineage, true);
+  assert.ok(back.userData.bytes < 8192, `${back.userData.bytes} bytes for one line`);
+  assert.equal(receipt.userData.lineage, undefined);
+
+  // And away again, to the copy that the other cloud kept.
+  const again = await messina.migrate(uuid, "inquadro");
+  assert.deepEqual(await ended(federation, again), ["completed", "completed"]);
+  const third = sameReceipts(federation.clouds, again).receipt;
+  assert.equal(third.userData.lineage, true);
+  assert.ok(third.userData.bytes < 8192);
+  assert.equal((await inquadro.lines(uuid)).length, 4);
 });
 
 test("a machine is started on its own user data block only", async (t) => {
