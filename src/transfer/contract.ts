@@ -78,6 +78,8 @@ export interface ContentPiece {
   readonly offset: number;
   /** Valid until the promise of its consumer resolves. */
   readonly bytes: Uint8Array;
+  /** They came as changes of contents that are held here. */
+  readonly patched?: boolean;
 }
 
 export interface TransferProgress {
@@ -88,6 +90,10 @@ export interface TransferProgress {
   readonly wireBytes: number;
   /** What the stream's bytes so far were compressed with; at the sender of any stream. */
   readonly encodings?: EncodingShares;
+  /** Bytes that need not cross the wire; where a component is put together. */
+  readonly savedBytes?: number;
+  /** The cloud that the last bytes came from, where there may be several. */
+  readonly source?: string;
 }
 
 /** What a receiver has that makes a user data block's way shorter. */

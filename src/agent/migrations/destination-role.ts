@@ -10,7 +10,8 @@ import {
   type DestinationPhase,
 } from "#migration";
 import type { Course, Happening, Role } from "./course.ts";
-import { fetchComponents, fetchUserData, ReceiverHolder } from "./fetch.ts";
+import { fetchUserData, ReceiverHolder } from "./fetch.ts";
+import { fetchComponents } from "./fetch-components.ts";
 import {
   decodeSourceStatus,
   encode,
@@ -57,7 +58,7 @@ export class DestinationRole implements Role<
   ): Promise<Heard | undefined> {
     switch (effect) {
       case "fetch-components":
-        return await fetchComponents(this.#tools, this.#receiver, course, signal);
+        return await fetchComponents(this.#tools, this.#receiver, course, { signal });
       case "compose":
         return await this.#compose(course.record);
       case "fetch-user-data":

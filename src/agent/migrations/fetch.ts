@@ -1,5 +1,5 @@
 import { openFileDevice, userDataDigest } from "#block";
-import { componentsOf, TesseraError, type ComponentReference } from "#core";
+import { componentsOf, type EncodingShares } from "#core";
 import type { DestinationEvent } from "#migration";
 import {
   connectReceiver,
@@ -8,6 +8,7 @@ import {
   type UserDataReport,
 } from "#transfer";
 import type { Course, Happening } from "./course.ts";
+import { EncodingsTaken } from "./fetch-components.ts";
 import { prepareKept } from "./kept.ts";
 import { incomingDataPath } from "./landing.ts";
 import type { DestinationRecord } from "./record.ts";
@@ -15,6 +16,8 @@ import type { MigrationTools } from "./tools.ts";
 
 type DestinationCourse = Course<DestinationRecord, DestinationEvent>;
 type Heard = Happening<DestinationRecord, DestinationEvent>;
+
+const USER_DATA = "userData";
 
 /** The one data connection of a course, opened when it is first needed. */
 export class ReceiverHolder {
@@ -24,6 +27,7 @@ export class ReceiverHolder {
   #takenBytes = 0;
   /** Of closed receivers, not yet taken. */
   #pastBytes = 0;
+  #encodings: EncodingsTaken | undefined;
 
   constructor(tools: MigrationTools) {
     this.#tools = tools;
@@ -33,13 +37,18 @@ export class ReceiverHolder {
     if (this.#receiver !== undefined) return this.#receiver;
     const { world, dataIdentity, store } = this.#tools;
     const { id, data } = course.record;
+    this.#encodings ??= new EncodingsTaken(course.record.encodings);
     this.#receiver = connectReceiver(world, {
       identity: dataIdentity,
       endpoint: data.endpoint,
       session: id,
       token: data.token,
       store,
-      onProgress: (event) => this.#tools.progress(id, event),
+      onProgress: (event) => {
+        this.#encodings?.note(event);
+        // Components are told of as wholes, by whoever puts them together.
+        if (event.stream === USER_DATA) this.#tools.progress(id, event);
+      },
       userDataBytesMax: course.record.userDataSizeBytes,
       resume: {
         load: () => Promise.resolve(course.record.resumeToken),
@@ -47,6 +56,11 @@ export class ReceiverHolder {
       },
     });
     return this.#receiver;
+  }
+
+  /** What has been compressed how, as far as this side can tell. */
+  encodings(): EncodingShares | undefined {
+    return this.#encodings?.total();
   }
 
   /** Bytes on the wire since the last call. */
@@ -61,82 +75,11 @@ export class ReceiverHolder {
   async close(): Promise<void> {
     const receiver = this.#receiver;
     this.#receiver = undefined;
+    this.#encodings?.settle();
     await receiver?.close();
     if (receiver !== undefined) this.#pastBytes += receiver.wireBytes() - this.#takenBytes;
     this.#takenBytes = 0;
   }
-}
-
-/** Fetches what the repository does not hold: the only bytes of a component that ever travel. */
-export async function fetchComponents(
-  tools: MigrationTools,
-  holder: ReceiverHolder,
-  course: DestinationCourse,
-  signal: AbortSignal,
-): Promise<Heard> {
-  const { world, store } = tools;
-  const { appliance, id, took_ms } = course.record;
-  const begin_ms = world.clock.monotonic();
-  const references = componentsOf(appliance);
-  // While the machine still runs at its source: it may take long.
-  await prepareKept(tools, course.record.machine.uuid);
-  const componentBytes = { ...course.record.componentBytes };
-  // Pinned first: what is found then stays.
-  await store.pin(
-    `migration:${id}`,
-    references.map((reference) => reference.id),
-  );
-  for (const reference of references) {
-    if ((await store.find(reference.id)) !== undefined) continue;
-    const bytes = await fetchComponent(tools, holder.open(course), { id, reference }, signal);
-    componentBytes[reference.id] = (componentBytes[reference.id] ?? 0) + bytes;
-    const wireBytes = course.record.wireBytes + holder.takeWireBytes();
-    const detail = `${reference.name} ${bytes} bytes`;
-    await course.note(
-      { componentBytes: { ...componentBytes }, wireBytes },
-      "component-held",
-      detail,
-    );
-  }
-  const components = (took_ms.components ?? 0) + world.clock.monotonic() - begin_ms;
-  const wireBytes = course.record.wireBytes + holder.takeWireBytes();
-  return {
-    event: "components-held",
-    patch: { componentBytes, took_ms: { ...took_ms, components }, wireBytes },
-  };
-}
-
-async function fetchComponent(
-  tools: MigrationTools,
-  receiver: DataReceiver,
-  { id: migration, reference }: { readonly id: string; readonly reference: ComponentReference },
-  signal: AbortSignal,
-): Promise<number> {
-  const { store } = tools;
-  let bytes = await receiver.fetchBlob(reference.manifest, signal);
-  const blobs = await store.blobsOf(reference.manifest);
-  // Nothing of a component that was not asked for may get in.
-  if (!blobs.some(({ digest }) => digest === reference.id)) throw otherComponent(reference);
-  tools.own(
-    migration,
-    reference.id,
-    blobs.map(({ digest }) => digest),
-  );
-  for (const blob of blobs) {
-    const other = blob.digest === reference.id ? undefined : await store.find(blob.digest);
-    if (other !== undefined) throw otherComponent(reference);
-    if (await store.hasBlob(blob.digest)) continue;
-    bytes += await receiver.fetchBlob(blob, signal);
-  }
-  const { id } = await store.admit(reference.manifest);
-  if (id === reference.id) return bytes;
-  await store.remove(id);
-  throw otherComponent(reference);
-}
-
-function otherComponent({ id, name }: ComponentReference): TesseraError {
-  const message = `the manifest that was given for component "${name}" is of another one`;
-  return new TesseraError("peer", "migration.component-mismatch", message, { subject: id });
 }
 
 /** Fetches the frozen user data block into the incoming directory, whole and verified. */

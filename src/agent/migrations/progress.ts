@@ -9,6 +9,9 @@ export interface StreamView {
   readonly doneBytes: number;
   readonly totalBytes: number;
   readonly wireBytes: number;
+  readonly savedBytes?: number;
+  /** The clouds that have sent, where they are known. */
+  readonly sources?: readonly string[];
 }
 
 const RATE_WINDOW_MS = 5000;
@@ -28,6 +31,8 @@ interface Moving {
   /** What a blob belongs to: the id of its component. */
   readonly owners: Map<string, Digest>;
   readonly blobs: Map<string, TransferProgress>;
+  /** By stream: who has sent. */
+  readonly sources: Map<string, Set<string>>;
   samples: Sample[];
   wireBytes: number;
 }
@@ -55,6 +60,10 @@ export class ProgressBoard {
     const moving = this.#of(migration);
     moving.wireBytes += progress.wireBytes - (moving.blobs.get(progress.stream)?.wireBytes ?? 0);
     moving.blobs.set(progress.stream, progress);
+    const sources = moving.sources.get(progress.stream) ?? new Set();
+    if (progress.source !== undefined) {
+      moving.sources.set(progress.stream, sources.add(progress.source));
+    }
     this.#sample(moving);
     this.changed(migration);
   }
@@ -84,7 +93,9 @@ export class ProgressBoard {
       const blobs = [...moving.blobs.values()].filter(
         ({ stream }) => stream === id || owners.get(stream) === id,
       );
-      return blobs.length === 0 ? [] : [{ stream: id, name, ...sumOf(blobs) }];
+      const sources = [...(moving.sources.get(id) ?? [])];
+      const from = sources.length === 0 ? {} : { sources };
+      return blobs.length === 0 ? [] : [{ stream: id, name, ...sumOf(blobs), ...from }];
     });
   }
 
@@ -101,7 +112,13 @@ export class ProgressBoard {
   #of(migration: string): Moving {
     const known = this.#moving.get(migration);
     if (known !== undefined) return known;
-    const moving: Moving = { owners: new Map(), blobs: new Map(), samples: [], wireBytes: 0 };
+    const moving: Moving = {
+      owners: new Map(),
+      blobs: new Map(),
+      sources: new Map(),
+      samples: [],
+      wireBytes: 0,
+    };
     const oldest = this.#moving.keys().next();
     if (this.#moving.size >= KEPT_MAX && oldest.done === false) this.#moving.delete(oldest.value);
     this.#moving.set(migration, moving);
@@ -118,13 +135,18 @@ export class ProgressBoard {
   }
 }
 
-function sumOf(blobs: readonly TransferProgress[]): Omit<StreamView, "stream" | "name"> {
+function sumOf(
+  blobs: readonly TransferProgress[],
+): Omit<StreamView, "stream" | "name" | "sources"> {
   const add = (of: (blob: TransferProgress) => number): number =>
     blobs.reduce((sum, blob) => sum + of(blob), 0);
   return {
     doneBytes: add(({ doneBytes }) => doneBytes),
     totalBytes: add(({ totalBytes }) => totalBytes),
     wireBytes: add(({ wireBytes }) => wireBytes),
+    ...(blobs.some(({ savedBytes }) => savedBytes !== undefined)
+      ? { savedBytes: add(({ savedBytes }) => savedBytes ?? 0) }
+      : {}),
   };
 }
 

@@ -3,8 +3,10 @@ import {
   caseOf,
   componentsOf,
   TesseraError,
+  type Digest,
   type Json,
   type Receipt,
+  type ReceiptComponent,
   type SignedReceipt,
 } from "#core";
 import { verifySignature, type AgentKey } from "#federation";
@@ -17,7 +19,7 @@ export function receiptBytes(receipt: Receipt): Uint8Array {
 
 /** What the migration did, as the destination saw it. */
 export function makeReceipt(record: DestinationRecord, cloud: string, ended_ms: number): Receipt {
-  const { took_ms, userData, appliance, componentBytes } = record;
+  const { took_ms, userData, appliance } = record;
   if (userData === undefined) {
     throw new TesseraError("bug", "migration.no-user-data", "a receipt needs the user data");
   }
@@ -26,7 +28,7 @@ export function makeReceipt(record: DestinationRecord, cloud: string, ended_ms: 
     id,
     name,
     held: held.has(id),
-    bytes: componentBytes[id] ?? 0,
+    ...movedOf(record, id),
   }));
   const { digest, sizeBytes, allocatedBytes, wireBytes, lineage = false } = userData;
   return {
@@ -45,6 +47,7 @@ export function makeReceipt(record: DestinationRecord, cloud: string, ended_ms: 
       bytes: wireBytes,
       ...(lineage ? { lineage } : {}),
     },
+    ...(record.encodings === undefined ? {} : { encodings: record.encodings }),
     wireBytes: record.wireBytes,
     phases_ms: {
       negotiate: took_ms.negotiate ?? 0,
@@ -58,6 +61,20 @@ export function makeReceipt(record: DestinationRecord, cloud: string, ended_ms: 
     stop: record.stop ?? "was-stopped",
     started_ms: record.started_ms,
     ended_ms,
+  };
+}
+
+function movedOf(
+  { componentBytes, componentContents, componentSources, peer }: DestinationRecord,
+  id: Digest,
+): Omit<ReceiptComponent, "id" | "name" | "held"> {
+  const contents = componentContents?.[id];
+  const sources = componentSources?.[id] ?? {};
+  const others = Object.keys(sources).some((cloud) => cloud !== peer);
+  return {
+    bytes: componentBytes[id] ?? 0,
+    ...(contents === undefined ? {} : { contents }),
+    ...(others ? { sources } : {}),
   };
 }
 

@@ -20,6 +20,8 @@ export const endpointShape = z.object({
 
 export const stopShape = z.enum(["graceful", "forced", "was-stopped"]);
 
+const contentsShape = z.object({ heldBytes: time, patchedBytes: time, missingBytes: time });
+
 const common = {
   id: uuid,
   machine: machineShape,
@@ -64,6 +66,10 @@ const destinationShape = z.object({
   /** Components that were held when the proposal came. */
   held: z.array(digest),
   componentBytes: z.record(z.string(), time),
+  /** By component: how its contents were had, and the bytes on the wire by cloud. */
+  componentContents: z.record(z.string(), contentsShape).optional(),
+  componentSources: z.record(z.string(), z.record(z.string(), time)).optional(),
+  encodings: z.record(z.string(), z.object({ rawBytes: time, wireBytes: time })).optional(),
   userDataSizeBytes: time,
   userData: z
     .object({
