@@ -54,14 +54,18 @@ export class ContentsTarget {
     this.#resumed = this.position > 0;
   }
 
-  /** Hands on what is wanted of some segments' bytes. */
-  async deliver(segments: PackHead["segments"], raw: Uint8Array): Promise<void> {
+  /**
+   * Hands on what is wanted of some segments' bytes.
+   *
+   * @param patched their pack had references
+   */
+  async deliver(segments: PackHead["segments"], raw: Uint8Array, patched = false): Promise<void> {
     let at = 0;
     for (const { content, offset, length } of segments) {
       const bytes = raw.subarray(at, at + length);
       at += length;
       if (!this.#coverage.awaits(content)) continue;
-      await this.take({ content, offset, bytes });
+      await this.take({ content, offset, bytes, ...(patched ? { patched } : {}) });
       this.#coverage.add(content, offset, length);
     }
     this.position += at;

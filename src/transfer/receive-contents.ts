@@ -1,5 +1,6 @@
 import type { ComponentStore, ContentsReader } from "#repository";
 import type { MemoryBudget } from "./budget.ts";
+import type { BufferPool } from "./buffers.ts";
 import { decompress } from "./compression.ts";
 import type { ContentsRequest } from "./contract.ts";
 import { packInvalid, type ContentsTarget } from "./contents-target.ts";
@@ -21,6 +22,7 @@ const SPARE_BYTES = 2 ** 20;
 export interface ContentsPlace {
   readonly store: Pick<ComponentStore, "recipe" | "openContents">;
   readonly memory: MemoryBudget;
+  readonly buffers: BufferPool;
 }
 
 /** What has come and is to be decoded. */
@@ -60,7 +62,7 @@ async function openBases(place: ContentsPlace, request: ContentsRequest): Promis
 class ContentsReceiver {
   readonly #stream: IncomingStream;
   readonly #target: ContentsTarget;
-  readonly #memory: MemoryBudget;
+  readonly #place: ContentsPlace;
   readonly #bases: Bases;
   readonly #signal: AbortSignal;
   /** Memory in use, by unit; what is left at the end is given back. */
@@ -71,13 +73,13 @@ class ContentsReceiver {
     stream: IncomingStream,
     target: ContentsTarget,
     bases: Bases,
-    memory: MemoryBudget,
+    place: ContentsPlace,
     signal: AbortSignal,
   ) {
     this.#stream = stream;
     this.#target = target;
     this.#bases = bases;
-    this.#memory = memory;
+    this.#place = place;
     this.#signal = signal;
     this.#start = target.position;
   }
@@ -88,7 +90,8 @@ class ContentsReceiver {
     try {
       for await (const { unit, raw } of pipelined(this.#units(), PIPELINE_DEPTH, work, onStop)) {
         const { head, from, to, frame } = unit;
-        await this.#target.deliver(slicePlan(head, from, to).segments, raw);
+        const patched = head.references.length > 0;
+        await this.#target.deliver(slicePlan(head, from, to).segments, raw, patched);
         if (frame !== undefined) this.#stream.release(frame);
         this.#target.account(nameOf(unit), raw.length, unit.wireBytes);
         this.#free(unit);
@@ -135,10 +138,14 @@ class ContentsReceiver {
     const { rawBytes, encodedBytes } = head;
     // Raw bytes and decoder's window, the references here and in the decoder, and what came.
     const needed = 2 * (rawBytes + referenceBytes(head)) + encodedBytes + SPARE_BYTES;
-    const free = await this.#memory.take(needed, this.#signal);
-    const encoded = Buffer.allocUnsafeSlow(encodedBytes);
+    const free = await this.#place.memory.take(needed, this.#signal);
+    const { buffers } = this.#place;
+    const encoded = buffers.lend(encodedBytes);
     const unit = { head, from: 0, to: rawBytes, encoded, wireBytes: headBytes + encodedBytes };
-    this.#frees.set(unit, free);
+    this.#frees.set(unit, () => {
+      buffers.giveBack(encoded);
+      free();
+    });
     for (let filled = 0; filled < encodedBytes;) {
       const frame = await this.#bytes(0);
       const { offset, rawBytes: length, data } = decodeBytes(frame);
@@ -177,13 +184,15 @@ class ContentsReceiver {
     if (frame !== undefined) return decodeDirect(frame, to - from);
     const dictionary = await this.#dictionaryOf(head);
     const raw = await decompressFrame(encoded ?? new Uint8Array(0), head.rawBytes, dictionary);
+    if (dictionary !== undefined) this.#place.buffers.giveBack(dictionary);
     if (raw !== undefined) return raw;
     throw packInvalid(this.#target.request.component, "a pack does not decompress as announced");
   }
 
   async #dictionaryOf(head: PackHead): Promise<Buffer | undefined> {
     if (head.references.length === 0) return undefined;
-    const dictionary = dictionaryOf(referenceBytes(head));
+    const allocate = (bytes: number): Buffer => this.#place.buffers.lend(bytes);
+    const dictionary = dictionaryOf(referenceBytes(head), allocate);
     let at = 1;
     for (const { base, content, offset, length } of head.references) {
       await this.#bases.readers[base]?.read(content, dictionary.subarray(at, at + length), offset);
@@ -244,7 +253,7 @@ export async function receiveContents(
     opened = await openBases(place, target.request);
     await receiveOpened(stream, target);
     const signal = AbortSignal.any([options.signal, stop.signal]);
-    const contents = new ContentsReceiver(stream, target, opened, place.memory, signal);
+    const contents = new ContentsReceiver(stream, target, opened, place, signal);
     const onPiece = (): void => {
       target.wireBytes = wireBytes + stream.wireBytes;
       options.onPiece();

@@ -1,5 +1,12 @@
 /** A component's manifest, description and fragments: everything but its image. */
-import { TesseraError, type ComponentReference, type BlobReference } from "#core";
+import {
+  referenceOf,
+  TesseraError,
+  type BlobReference,
+  type ComponentReference,
+  type Digest,
+} from "#core";
+import { nearestBases } from "#delta";
 import type { ComponentStore, HeldRecipe } from "#repository";
 import type { GatherOptions } from "./contract.ts";
 import { settleAll } from "./gate.ts";
@@ -18,7 +25,8 @@ export interface Errand {
 export async function fetchSmallBlobs(errand: Errand): Promise<void> {
   const { options, reference } = errand;
   const { store } = options;
-  await fetchBlob(errand, reference.manifest);
+  const like = await resembling(store, reference);
+  await fetchBlob(errand, reference.manifest, like?.[0]?.digest);
   const blobs = await store.blobsOf(reference.manifest);
   // Nothing of a component that was not asked for may get in.
   const image = blobs.find(({ digest }) => digest === reference.id);
@@ -29,17 +37,35 @@ export async function fetchSmallBlobs(errand: Errand): Promise<void> {
   for (const { digest } of others) {
     if ((await store.find(digest)) !== undefined) throw otherComponent(reference);
   }
-  await settleAll(others.map((blob) => fetchBlob(errand, blob)));
+  await settleAll(
+    others.map((blob) => fetchBlob(errand, blob, like?.[blobs.indexOf(blob) + 1]?.digest)),
+  );
 }
 
-/** From whoever has it. @throws as `Sources.first` */
-export async function fetchBlob(errand: Errand, blob: BlobReference): Promise<void> {
+/** The manifest and the blobs, in the same order, of the nearest held component. */
+async function resembling(
+  store: ComponentStore,
+  reference: ComponentReference,
+): Promise<BlobReference[] | undefined> {
+  const [nearest] = nearestBases(reference, (await store.list()).map(referenceOf), 1);
+  if (nearest === undefined) return undefined;
+  try {
+    return [nearest.manifest, ...(await store.blobsOf(nearest.manifest))];
+  } catch (error) {
+    // It is only a help.
+    if (error instanceof TesseraError) return undefined;
+    throw error;
+  }
+}
+
+/** From whoever has it; `base` is a held blob that resembles it. @throws as `Sources.first` */
+export async function fetchBlob(errand: Errand, blob: BlobReference, base?: Digest): Promise<void> {
   const { options, sources, reference, signal, tally } = errand;
   if (await isKept(options.store, blob, signal)) return;
   const question = { component: reference.id, kind: "blob", signal } as const;
   await sources.first(question, async ({ source, receiver, signal: given }) => {
     try {
-      await receiver.fetchBlob(blob, given);
+      await receiver.fetchBlob(blob, given, base === undefined ? {} : { base });
     } finally {
       tally.wire(source);
     }

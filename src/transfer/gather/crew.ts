@@ -175,7 +175,7 @@ export class Crew {
       await intake.take(piece);
       const { length } = piece.bytes;
       share.cameBytes += length;
-      tally.came(share.source, length);
+      tally.came(share.source, length, piece.patched);
       await checkpoints.count(length);
     };
   }

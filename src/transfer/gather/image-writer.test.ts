@@ -6,13 +6,19 @@ import { ImageWriter } from "./image-writer.ts";
 
 const SIZE = 50 * MIB + 12_345;
 
+function turn(): Promise<void> {
+  return new Promise((resolve) => {
+    setImmediate(resolve);
+  });
+}
+
+function unused(): never {
+  throw new Error("not for the writer");
+}
+
 /** An assembly in memory whose reads and writes take a turn of the event loop. */
 function memoryAssembly(): Assembly & { readonly bytes: Buffer; writes: number } {
   const bytes = Buffer.alloc(SIZE);
-  const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
-  const unused = (): never => {
-    throw new Error("not for the writer");
-  };
   return {
     bytes,
     writes: 0,

@@ -69,9 +69,8 @@ export class ImageFetch {
   }
 
   async #obtain(): Promise<void> {
-    const { options, tally } = this.#job;
-    const held = await options.store.list();
-    this.#bases = nearestBases(this.#job.reference, held.map(referenceOf), BASES_MAX);
+    const { tally } = this.#job;
+    this.#bases = await this.#pinBases();
     for (;;) {
       const assembly = await this.#assemble();
       if (assembly === undefined) return;
@@ -80,6 +79,21 @@ export class ImageFetch {
       tally.restart();
       if (outcome === "no-recipe") return await this.#fetchAsBlob();
     }
+  }
+
+  /** The nearest held components; pinned first, so that those that are still found stay. */
+  async #pinBases(): Promise<ComponentReference[]> {
+    const { options, reference } = this.#job;
+    const { store, owner } = options;
+    const list = (await store.list()).map(referenceOf);
+    const bases = nearestBases(reference, list, BASES_MAX);
+    if (bases.length === 0) return [];
+    await store.pin(
+      owner,
+      bases.map(({ id }) => id),
+    );
+    const held = new Set((await store.list()).map(({ id }) => id));
+    return bases.filter(({ id }) => held.has(id));
   }
 
   async #assemble(): Promise<Assembly | undefined> {

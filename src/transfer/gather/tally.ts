@@ -38,15 +38,12 @@ export class Tally {
   }
 
   /** Bytes of contents came. */
-  came(source: GatherSource, bytes: number): void {
+  came(source: GatherSource, bytes: number, patched = false): void {
     this.#missingBytes += bytes;
+    if (patched) this.#patchedBytes += bytes;
     this.#doneBytes += bytes;
     this.wire(source);
     this.#tell(source.holder.cloud);
-  }
-
-  patched(bytes: number): void {
-    this.#patchedBytes += bytes;
   }
 
   /** Counts what has crossed the wire to a source since anybody looked. */
