@@ -7,7 +7,7 @@ SYSTEM := 'test/system/*.test.ts'
 RATE ?= 50Mbit/s
 COUNT ?= 1000000
 
-.PHONY: help setup check test unit system demo faults bench fuzz clean format
+.PHONY: help setup check test unit system demo faults bench bench-transfer fuzz clean format
 
 help:
 	@echo 'make demo    move real machines between two clouds on this machine (RATE=50Mbit/s, ARGS=--keep)'
@@ -16,6 +16,7 @@ help:
 	@echo 'make faults  the whole matrix of kills and cancels (long)'
 	@echo 'make bench   benchmarks, into bench/results and bench/RESULTS.md'
 	@echo 'make fuzz    every decoder with COUNT=1000000 inputs that may be bad (long; ARGS=target)'
+	@echo 'make bench-transfer  the data plane against its peers, as root, an hour (ARGS=--only ID)'
 	@echo 'make clean   removes all that these made'
 
 setup:
@@ -49,6 +50,10 @@ bench: setup
 
 fuzz: setup
 	@$(NODE) bench/fuzz/fuzz.ts --count $(COUNT) $(ARGS)
+
+bench-transfer: setup
+	@scripts/setup bench
+	@$(NODE) bench/transfer/main.ts $(ARGS)
 
 format: setup
 	@oxfmt .

@@ -1,8 +1,9 @@
 /** `make bench`: runs every benchmark, then writes `bench/RESULTS.md` from `bench/results`. */
 import { spawnSync } from "node:child_process";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Report } from "./demo/migrate.ts";
+import { writePage } from "./page.ts";
 import { writeResults, type Row } from "./rows.ts";
 
 const BENCH = import.meta.dirname;
@@ -39,27 +40,10 @@ function demoRows(reports: readonly Report[], rate: string): Row[] {
   });
 }
 
-function table(name: string): string {
-  const rows = JSON.parse(readFileSync(join(BENCH, "results", name), "utf8")) as Row[];
-  const lines = rows.map(
-    ({ id, ours, peer, ratio, target, unit, how }) =>
-      `| ${id} | ${ours} | ${peer} | ${ratio} | ${target} | ${unit} | ${how} |`,
-  );
-  const head = "| id | ours | peer | ratio | target | unit | how |\n|---|---|---|---|---|---|---|";
-  return `## ${name.replace(".json", "")}\n\n${head}\n${lines.join("\n")}\n`;
-}
-
-function resultsPage(): string {
-  const names = readdirSync(join(BENCH, "results")).toSorted();
-  const intro =
-    "Written by `make bench` from `bench/results`. `ratio` is ours / peer in the same run; absolute\nfigures depend on the machine, ratios less so.\n";
-  return `# Benchmark results\n\n${intro}\n${names.map(table).join("\n")}`;
-}
-
 const rate = process.env["RATE"] ?? "50Mbit/s";
 node("bench/clone.ts");
 node("bench/demo/main.ts", "--rate", rate);
 const report = readFileSync(join(ROOT, "build", "demo", "report.json"), "utf8");
 writeResults("demo", demoRows(JSON.parse(report) as Report[], rate));
-writeFileSync(join(BENCH, "RESULTS.md"), resultsPage());
+writePage();
 spawnSync("oxfmt", ["bench/RESULTS.md", "bench/results"], { cwd: ROOT, stdio: "inherit" });
