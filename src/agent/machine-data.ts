@@ -89,25 +89,6 @@ export async function openArrived(
   return { old, changed, digests };
 }
 
-/** The digest that the data had when it arrived, where an overlay keeps that copy. */
-export async function arrivedDigest(world: World, directory: string): Promise<Digest | undefined> {
-  if (!(await exists(world, overlayPath(directory)))) return undefined;
-  return (await arrivedDigests(world, directory))?.userDataDigest().digest;
-}
-
-/** Bytes of the blocks that have changed since the data arrived; undefined without an overlay. */
-export async function changedSinceArrival(
-  world: World,
-  directory: string,
-): Promise<number | undefined> {
-  const { device, overlay } = await openParts(world, directory);
-  try {
-    return overlay?.changed().reduce((sum, { length }) => sum + length, 0);
-  } finally {
-    await device.close();
-  }
-}
-
 async function digestsIn(
   world: World,
   directory: string,

@@ -32,7 +32,7 @@ export interface PlanInput {
   readonly ratios: ReadonlyMap<Digest, number>;
   /** What components that are not held would move; absent ones move compressed as a whole. */
   readonly moves?: ReadonlyMap<Digest, ComponentMove>;
-  readonly userData: { readonly allocatedBytes: number; readonly bytes: number };
+  readonly userData: Plan["userData"];
   readonly rate: Plan["rate"];
   /** What the source pays for each gigabyte that leaves it. */
   readonly pricePerGB: number;

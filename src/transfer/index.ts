@@ -14,3 +14,4 @@ export {
   type EstimateInput,
 } from "./estimate-contents.ts";
 export { blocksPath } from "./user-data-target.ts";
+export { estimateUserData } from "./estimate-user-data.ts";

@@ -74,7 +74,8 @@ interface Frame extends ChangeBatch {
   readonly before: Uint8Array;
 }
 
-async function* withBefore(
+/** Gives each frame the data of the one before. */
+export async function* withBefore(
   batches: AsyncIterable<ChangeBatch>,
 ): AsyncGenerator<Frame, void, undefined> {
   let before: Uint8Array = new Uint8Array(0);
@@ -84,7 +85,8 @@ async function* withBefore(
   }
 }
 
-async function packed(
+/** A frame's data as they travel at a level. */
+export async function packChanges(
   { raw, before, olds }: Frame,
   level: number | undefined,
 ): Promise<{ readonly data: Uint8Array; readonly flags: number; readonly level: number }> {
@@ -168,7 +170,7 @@ async function sendBatches(
   level: LevelNow,
 ): Promise<void> {
   const frames = pipelined(batches, PIPELINE_DEPTH, async (batch) => {
-    return { batch, packed: await packed(batch, level()) };
+    return { batch, packed: await packChanges(batch, level()) };
   });
   for await (const { batch, packed } of frames) {
     const parts = [encodeChanges(batch.changes), packed.data];

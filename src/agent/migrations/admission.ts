@@ -18,6 +18,7 @@ import {
   type PlanAnswer,
   type Proposal,
 } from "./messages.ts";
+import { keptDigestOf } from "./kept.ts";
 import { heldOf } from "./planner.ts";
 import type { DestinationRecord } from "./record.ts";
 import type { MigrationTools } from "./tools.ts";
@@ -53,8 +54,10 @@ export class Admission {
     const candidate = { uuid: machine, name, appliance, allocatedBytes: userDataBytes };
     const wanted = componentsOf(appliance);
     const held = await heldOf(this.#tools, wanted);
+    const lineage = await keptDigestOf(this.#tools, machine);
     return {
       held,
+      ...(lineage === undefined ? {} : { lineage }),
       bases: await this.#bases(wanted.filter(({ id }) => !held.includes(id))),
       certificate: this.#tools.endpoint().certificate,
       objections:

@@ -84,6 +84,9 @@ test("worst, average and best case; the machine and its data move whole, and bac
   assert.equal(back.userData.lineage, true);
   assert.ok(back.userData.bytes < 8192, `${back.userData.bytes} bytes for one line`);
   assert.equal(receipt.userData.lineage, undefined);
+  const source = inquadro.record(best);
+  assert.ok(source?.role === "source" && source.plan.userData.lineage === true);
+  assert.ok(source.plan.userData.bytes < 8192, `${source.plan.userData.bytes} bytes planned`);
 
   // And away again, to the copy that the other cloud kept.
   const again = await messina.migrate(uuid, "inquadro");

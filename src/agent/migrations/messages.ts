@@ -46,6 +46,8 @@ const planAnswer = z.object({
     .max(4096)
     .optional(),
   certificate: digest,
+  /** Digest of the copy of the machine's user data that is kept there. */
+  lineage: digest.optional(),
   /** Why the machine would not be taken; empty when it would. */
   objections: z.array(z.string().max(1024)).max(64),
 });

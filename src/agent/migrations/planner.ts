@@ -4,7 +4,6 @@ import {
   referenceOf,
   TesseraError,
   totalLength,
-  type ByteRange,
   type ComponentReference,
   type Digest,
   type Machine,
@@ -13,7 +12,8 @@ import {
 } from "#core";
 import { makePlan } from "#migration";
 import { rankClouds, type Candidacy } from "#placement";
-import { compressionLevel } from "#transfer";
+import { compressionLevel, estimateUserData } from "#transfer";
+import { openArrived } from "../machine-data.ts";
 import { sampleRatio } from "./estimate.ts";
 import { movesOf } from "./moves.ts";
 import { decodePlanAnswer, encode, MIGRATION_VERSION, type PlanAnswer } from "./messages.ts";
@@ -40,7 +40,6 @@ export interface Planned {
 interface UserDataBlock {
   readonly sizeBytes: number;
   readonly allocatedBytes: number;
-  readonly ranges: readonly ByteRange[];
 }
 
 /** Makes plans: measures what is here, asks the destination what it holds. */
@@ -55,11 +54,10 @@ export class Planner {
 
   async plan(route: Route): Promise<Planned> {
     if (route.to === this.#tools.cloud) throw isHere(route.to, route.machine);
-    const block = await this.#userData(route.machine.uuid);
+    const userData = await this.#userData(route.machine.uuid);
     const own = await this.#offer();
-    const considered = route.to === undefined ? this.#rank(route, block, own) : undefined;
+    const considered = route.to === undefined ? this.#rank(route, userData, own) : undefined;
     const to = route.to ?? chosenOf(considered ?? [], route.machine);
-    const { ranges: _ranges, ...userData } = block;
     const answer = await this.ask(to, route.machine, userData.allocatedBytes);
     const theirs = this.#tools.transport.peers().find(({ cloud }) => cloud === to)?.offer;
     const rate = rateOf(route.bwlimit, own, theirs);
@@ -75,7 +73,7 @@ export class Planner {
       moves: await movesOf(this.#tools, route.machine.appliance, answer, rate.bitsPerSecond),
       userData: {
         allocatedBytes: userData.allocatedBytes,
-        bytes: await this.#userDataBytes(route.machine.uuid, block, level),
+        ...(await this.#userDataMove(route.machine.uuid, answer.lineage, rate.bitsPerSecond)),
       },
       rate,
       pricePerGB: own.egressPricePerGB,
@@ -112,18 +110,28 @@ export class Planner {
   async #userData(uuid: string): Promise<UserDataBlock> {
     return await this.#withUserData(uuid, async (device) => {
       const ranges = await device.allocated();
-      return { sizeBytes: device.sizeBytes, allocatedBytes: totalLength(ranges), ranges };
+      return { sizeBytes: device.sizeBytes, allocatedBytes: totalLength(ranges) };
     });
   }
 
-  async #userDataBytes(
+  /** What would move of the user data; less where the destination keeps what has come from it. */
+  async #userDataMove(
     uuid: string,
-    block: UserDataBlock,
-    level: number | undefined,
-  ): Promise<number> {
-    const { allocatedBytes, ranges } = block;
-    const ratio = await this.#withUserData(uuid, (device) => sampleRatio(device, ranges, level));
-    return Math.ceil(allocatedBytes * ratio);
+    kept: Digest | undefined,
+    bitsPerSecond: number,
+  ): Promise<{ readonly bytes: number; readonly lineage?: true }> {
+    const { world, machines } = this.#tools;
+    const directory = machines.store.directory(uuid);
+    const lineage = kept === undefined ? undefined : await openArrived(world, directory, kept);
+    const conditions = { lineage, bitsPerSecond, cores: this.#tools.freeCores() };
+    try {
+      const bytes = await this.#withUserData(uuid, (device) =>
+        estimateUserData(device, conditions),
+      );
+      return { bytes, ...(lineage === undefined ? {} : { lineage: true }) };
+    } finally {
+      await lineage?.old.close();
+    }
   }
 
   async #withUserData<T>(uuid: string, work: (device: BlockDevice) => Promise<T>): Promise<T> {
