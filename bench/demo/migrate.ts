@@ -1,9 +1,11 @@
 /** One migration of the demo: plan, move, prove, and measure the monolithic peer. */
+import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { openFileDevice, userDataDigest } from "#block";
+import { userDataDigest } from "#block";
 import { formatBytes, type Plan, type SignedReceipt } from "#core";
 import { verifySignature } from "#federation";
 import { realWorld } from "#system";
+import { openMachineData } from "../../src/agent/machine-data.ts";
 import { receiptBytes } from "../../src/agent/migrations/receipt.ts";
 import { until, type Demo, type DemoCloud, DEMO } from "./clouds.ts";
 import { Writer, type DemoMachine } from "./machines.ts";
@@ -111,7 +113,7 @@ async function prove({ from, to, machine }: Move): Promise<SignedReceipt> {
     here.state === "gone" && here.cloud === to.name,
     `${from.name} knows that it is at ${to.name}`,
   );
-  const device = await openFileDevice(world, join(left, "data.raw"), { readOnly: true });
+  const device = await openMachineData(world, left);
   const { digest } = await userDataDigest(device);
   await device.close();
   check(digest === receipt.userData.digest, "the user data block arrived as it was at the stop");
@@ -165,8 +167,17 @@ async function peer(
     join(from.directory, "repository", "blobs", "sha256", id.slice("sha256:".length)),
   );
   const glue = join(from.directory, "composed", receipt.appliance.slice(7, 39), "glue.erofs");
-  const data = join(from.directory, "machines", receipt.machine, "data.raw");
+  const data = await rawDataOf(join(from.directory, "machines", receipt.machine));
   return await measureMonolith(join(DEMO, "monolith"), [...images, glue], data, bitsPerSecond);
+}
+
+/** The user data block as one raw file. */
+async function rawDataOf(directory: string): Promise<string> {
+  const overlay = join(directory, "data.qcow2");
+  if (!existsSync(overlay)) return join(directory, "data.raw");
+  const whole = join(DEMO, "monolith-data.raw");
+  await run("qemu-img", ["convert", "-f", "qcow2", "-O", "raw", overlay, whole]);
+  return whole;
 }
 
 interface Measured {

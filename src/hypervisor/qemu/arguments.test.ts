@@ -51,6 +51,21 @@ function valuesOf(args: readonly string[], option: string): string[] {
   return args.flatMap((arg, index) => (args[index - 1] === option ? [arg] : []));
 }
 
+test("an overlay writes to itself, and only reads the raw file that it is told of", () => {
+  const over = { ...specification(0), dataPath: "/data.qcow2", basePath: "/data.raw" };
+  const nodes = valuesOf(qemuArguments(over, LAUNCH, LAYOUT), "-blockdev").map(
+    (text) => JSON.parse(text) as Record<string, unknown>,
+  );
+  const byName = new Map(nodes.map((node) => [node["node-name"], node]));
+  assert.equal(byName.get("data")?.["driver"], "qcow2");
+  assert.equal(byName.get("data")?.["backing"], "base");
+  assert.equal(byName.get("data")?.["discard"], "unmap");
+  assert.equal(byName.get("data-file")?.["filename"], "/data.qcow2");
+  assert.equal(byName.get("data-file")?.["read-only"], undefined);
+  for (const name of ["base", "base-file"]) assert.equal(byName.get(name)?.["read-only"], true);
+  assert.equal(byName.get("base-file")?.["filename"], "/data.raw");
+});
+
 test("RAM is whole pages, enough, and under TCG never a multiple of 256 KiB", () => {
   assert.equal(ramBytes(320 * 2 ** 20, "tcg"), 327_688 * 1024);
   assert.equal(ramBytes(320 * 2 ** 20, "kvm"), 320 * 2 ** 20);
