@@ -169,13 +169,13 @@ test("a sender that comes back goes on where it was", async () => {
 
 test("a pack from the cache is the pack that was made", async () => {
   const { packs, kept, hits } = memoryPacks();
-  const offer = { expectedBitsPerSecond: 5e6 };
+  const offer = { bytesPerSecondMax: 1e6 };
   const fetch = () =>
     withSession(
       offer,
       async (port) => {
         const receiver = clouds.receiving(port);
-        const wireBytes = await fetchAll(receiver, large);
+        const wireBytes = await fetchAll(receiver, small);
         await receiver.close();
         return wireBytes;
       },

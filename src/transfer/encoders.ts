@@ -1,4 +1,5 @@
 import { MemoryBudget } from "./budget.ts";
+import { BufferPool, SPARE_BYTES_MAX } from "./buffers.ts";
 import { encodingMemoryBytes } from "./encoding.ts";
 import { Slots } from "./slots.ts";
 
@@ -7,11 +8,13 @@ export interface Encoders {
   /** One for each processor: more would only wait for each other, and for files. */
   readonly slots: Slots;
   readonly memory: MemoryBudget;
+  readonly buffers: BufferPool;
   /** Processors that may be used, above 0, may be a fraction. */
   readonly cores: number;
 }
 
 export function newEncoders(cores: number): Encoders {
   const slots = new Slots(Math.max(1, Math.floor(cores)));
-  return { slots, memory: new MemoryBudget(encodingMemoryBytes(undefined)), cores };
+  const memory = new MemoryBudget(encodingMemoryBytes(undefined));
+  return { slots, memory, buffers: new BufferPool(SPARE_BYTES_MAX), cores };
 }

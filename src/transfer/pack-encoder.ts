@@ -1,6 +1,7 @@
 /** Makes the frames that carry a pack. */
-import type { PackPlan, SolidParameters } from "#delta";
+import type { PackKey, PackPlan, SolidParameters } from "#delta";
 import type { ContentsReader, PackCache } from "#repository";
+import { BufferPool, SPARE_BYTES_MAX } from "./buffers.ts";
 import { compress } from "./compression.ts";
 import type { ComponentContents } from "./contract.ts";
 import type { Slots } from "./slots.ts";
@@ -60,15 +61,19 @@ export interface PackEncoderOptions {
   readonly packs: PackCache;
   /** Encoders at work, of the whole session. */
   readonly slots: Slots;
+  /** Shared by the session; without it the encoder has one of its own. */
+  readonly buffers?: BufferPool;
 }
 
 /** Makes frames of packs of one component against some bases. */
 export class PackEncoder {
   readonly #options: PackEncoderOptions;
   readonly #scope: PackScope;
+  readonly #buffers: BufferPool;
 
   constructor(options: PackEncoderOptions) {
     this.#options = options;
+    this.#buffers = options.buffers ?? new BufferPool(SPARE_BYTES_MAX);
     this.#scope = {
       component: options.component.recipe,
       bases: options.bases.map(({ recipe }) => recipe),
@@ -134,16 +139,27 @@ export class PackEncoder {
     if (cached !== undefined && cached.length <= PACK_WIRE_BYTES_MAX) {
       return cached.length === 0 ? "divide" : cached;
     }
-    return slots.run(async () => {
-      const raw = await this.#rawOf(plan);
+    return slots.run(() => this.#make(plan, parameters, key));
+  }
+
+  async #make(plan: PackPlan, parameters: SolidParameters, key: PackKey) {
+    const { packs } = this.#options;
+    const buffers = this.#buffers;
+    const raw = buffers.lend(plan.rawBytes);
+    let dictionary: Buffer | undefined;
+    try {
+      await this.#readRaw(plan, raw);
       if (plan.references.length === 0 && !(await isCompressible(raw))) return "direct";
-      const dictionary = await this.#dictionaryOf(plan);
+      dictionary = await this.#dictionaryOf(plan);
       const bytesMax = Math.min(PACK_WIRE_BYTES_MAX, raw.length + SPARE_BYTES);
       const made = await compressFrame(raw, parameters, { bytesMax, dictionary });
       if (made === undefined && plan.rawBytes < RAW_BYTES_MAX) return "direct";
       await packs.put(key, made ?? new Uint8Array(0));
       return made ?? "divide";
-    });
+    } finally {
+      buffers.giveBack(raw);
+      if (dictionary !== undefined) buffers.giveBack(dictionary);
+    }
   }
 
   #solidFrames(plan: PackPlan, start: number, level: number, encoded: Uint8Array): ReadyFrame[] {
@@ -174,20 +190,25 @@ export class PackEncoder {
     return { type: TYPE.PACK, flags: 0, parts, rawBytes: 0, encoding };
   }
 
-  async #rawOf({ segments, rawBytes }: PackPlan): Promise<Buffer> {
-    const raw = Buffer.allocUnsafeSlow(rawBytes);
+  async #rawOf(plan: PackPlan): Promise<Buffer> {
+    const raw = Buffer.allocUnsafeSlow(plan.rawBytes);
+    await this.#readRaw(plan, raw);
+    return raw;
+  }
+
+  async #readRaw({ segments }: PackPlan, raw: Buffer): Promise<void> {
     const { reader } = this.#options.component;
     await readRanges(
       raw,
       segments.map((range) => ({ reader, range })),
     );
-    return raw;
   }
 
   async #dictionaryOf(plan: PackPlan): Promise<Buffer | undefined> {
     const { bases } = this.#options;
     if (plan.references.length === 0) return undefined;
-    const dictionary = dictionaryOf(referenceBytes(plan));
+    const allocate = (bytes: number): Buffer => this.#buffers.lend(bytes);
+    const dictionary = dictionaryOf(referenceBytes(plan), allocate);
     const ranges = plan.references.flatMap((range) => {
       const base = bases[range.base];
       return base === undefined ? [] : [{ reader: base.reader, range }];

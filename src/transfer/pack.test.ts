@@ -5,6 +5,7 @@ import * as fc from "fast-check";
 import { hasCode } from "#core";
 import type { PackPlan } from "#delta";
 import { MemoryBudget } from "./budget.ts";
+import { BufferPool } from "./buffers.ts";
 import { Coverage } from "./coverage.ts";
 import { decodePack, encodePack, type PackHead, type PackScope } from "./pack.ts";
 import { halves, plansFrom, slicePlan } from "./pack-plan.ts";
@@ -302,4 +303,20 @@ test("memory is given in line, and back; who gives up leaves the line", async ()
   assert.equal(ran, false);
   whole();
   (await waiting)();
+});
+
+test("buffers are used again, within a bound", () => {
+  const pool = new BufferPool(10 * 2 ** 20);
+  const first = pool.lend(3_000_000);
+  assert.equal(first.length, 3_000_000);
+  pool.giveBack(first);
+  const second = pool.lend(2_900_000);
+  assert.equal(second.buffer, first.buffer);
+  assert.equal(second.length, 2_900_000);
+  assert.notEqual(pool.lend(2_900_000).buffer, first.buffer);
+  pool.giveBack(second);
+  pool.giveBack(pool.lend(11 * 2 ** 20));
+  assert.notEqual(pool.lend(2_900_000).buffer, first.buffer, "too much was spare");
+  assert.equal(pool.lend(5).length, 5);
+  pool.giveBack(Buffer.from("a small one is not kept"));
 });

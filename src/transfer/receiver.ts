@@ -1,6 +1,7 @@
 import { hasCode, type BlobReference, type Digest, type World } from "#core";
 import type { ComponentStore, Ingest } from "#repository";
 import { MemoryBudget } from "./budget.ts";
+import { BufferPool } from "./buffers.ts";
 import type {
   LinkReport,
   ContentPiece,
@@ -53,6 +54,7 @@ class DiallingReceiver implements DataReceiver {
   readonly #link: Lanes;
   readonly #slots = new Slots(STREAMS_MAX);
   readonly #memory = new MemoryBudget(MEMORY_BYTES);
+  readonly #buffers = new BufferPool(MEMORY_BYTES / 2);
   readonly #onProgress: (progress: TransferProgress) => void;
 
   constructor(world: World, options: ReceiverOptions) {
@@ -116,7 +118,8 @@ class DiallingReceiver implements DataReceiver {
   ): Promise<number> {
     if (request.wanted.length === 0) return Promise.resolve(0);
     const target = new ContentsTarget(request, take);
-    const place = { store: this.#options.store, memory: this.#memory };
+    const { store } = this.#options;
+    const place = { store, memory: this.#memory, buffers: this.#buffers };
     const onPiece = (): void => this.#contentsProgress(target);
     return this.#slots.run(async () => {
       do {

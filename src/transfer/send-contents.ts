@@ -4,6 +4,7 @@ import type { CompressionMode } from "./compression.ts";
 import type { ComponentContents, DataSource } from "./contract.ts";
 import type { Encoders } from "./encoders.ts";
 import {
+  ENCODING_MEMORY_BYTES,
   encodingMemoryBytes,
   encodingOf,
   linkBitsPerSecond,
@@ -15,7 +16,7 @@ import { PackEncoder, type ReadyFrame } from "./pack-encoder.ts";
 import { planContents, plansFrom } from "./pack-plan.ts";
 import type { LinkMeter } from "./meter.ts";
 import { pipelined } from "./pipeline.ts";
-import { RAW_BYTES_MAX } from "./protocol.ts";
+import { PACK_WIRE_BYTES_MAX, RAW_BYTES_MAX } from "./protocol.ts";
 import type { OutgoingStream } from "./sender-stream.ts";
 import { decodeWant, wantedIndices } from "./want.ts";
 
@@ -37,6 +38,8 @@ interface Pending {
   readonly start: number;
   readonly plan: PackPlan;
   readonly cachedLevels: readonly number[];
+  /** By level, the memory that the cached pack was made with, on which its parameters depend. */
+  readonly cachedMemory: ReadonlyMap<number, number>;
 }
 
 /** Opens the bases that are held here, in the order in which they were named. */
@@ -72,6 +75,8 @@ class ContentsSender {
   readonly #encoder: PackEncoder;
   readonly #signal: AbortSignal;
   readonly #pending: Pending[];
+  /** Memory that orders hold: those that are dropped when the stream ends early, too. */
+  readonly #held = new Set<() => void>();
 
   constructor(
     session: ContentsSession,
@@ -83,6 +88,21 @@ class ContentsSender {
     this.#encoder = encoder;
     this.#pending = [...pending];
     this.#signal = signal;
+  }
+
+  /** Gives back what is still held, when nothing is at work any more. */
+  end(): void {
+    for (const free of this.#held) free();
+    this.#held.clear();
+  }
+
+  async #take(bytes: number): Promise<() => void> {
+    const free = await this.#session.encoders.memory.take(bytes, this.#signal);
+    this.#held.add(free);
+    return () => {
+      this.#held.delete(free);
+      free();
+    };
   }
 
   /** What is to be made, one after the other, each as soon as there is memory for it. */
@@ -104,10 +124,15 @@ class ContentsSender {
     }
   }
 
-  async #solid({ plan, start }: Pending, level: number, memoryBytes: number): Promise<Order> {
+  async #solid(pack: Pending, level: number, budgetBytes: number): Promise<Order> {
+    const { plan, start, cachedMemory } = pack;
+    const madeWith = cachedMemory.get(level);
+    const memoryBytes = madeWith ?? budgetBytes;
     const parameters = packParameters(plan, level, memoryBytes);
-    const needed = packMemoryBytes(plan, parameters);
-    const free = await this.#session.encoders.memory.take(needed, this.#signal);
+    // Should the cached pack have gone meanwhile, it is made as it was, alone if need be.
+    const needed =
+      madeWith === undefined ? packMemoryBytes(plan, parameters) : 2 * PACK_WIRE_BYTES_MAX;
+    const free = await this.#take(needed);
     return { make: () => this.#encoder.solidFrames(plan, start, { level, memoryBytes }), free };
   }
 
@@ -116,7 +141,7 @@ class ContentsSender {
     const head = this.#encoder.directHead(plan, start, level);
     for (let from = 0; from < rawBytes; from += RAW_BYTES_MAX) {
       const to = Math.min(from + RAW_BYTES_MAX, rawBytes);
-      const free = await this.#session.encoders.memory.take(DIRECT_MEMORY_BYTES, this.#signal);
+      const free = await this.#take(DIRECT_MEMORY_BYTES);
       const make = async () => {
         const frame = await this.#encoder.directFrame(plan, { from, to }, level);
         return from === 0 ? [head, frame] : [frame];
@@ -141,19 +166,26 @@ async function withCached(
   encoder: PackEncoder,
   session: ContentsSession,
 ): Promise<Pending[]> {
-  const memoryBytes = encodingMemoryBytes(linkBitsPerSecond(session.meter.rate()));
-  const lookUp = async (plan: PackPlan): Promise<number[]> => {
-    const sizes = await Promise.all(
-      SOLID_LEVELS.map((level) =>
-        session.source.packs.sizeOf(encoder.keyOf(plan, packParameters(plan, level, memoryBytes))),
-      ),
-    );
-    return SOLID_LEVELS.filter((_, index) => sizes[index] !== undefined);
+  const { packs } = session.source;
+  const lookUp = async (plan: PackPlan): Promise<Map<number, number>> => {
+    const found = new Map<number, number>();
+    for (const memoryBytes of ENCODING_MEMORY_BYTES) {
+      const open = SOLID_LEVELS.filter((level) => !found.has(level));
+      const keys = open.map((level) =>
+        encoder.keyOf(plan, packParameters(plan, level, memoryBytes)),
+      );
+      const sizes = await Promise.all(keys.map((key) => packs.sizeOf(key)));
+      for (const [index, level] of open.entries()) {
+        if (sizes[index] !== undefined) found.set(level, memoryBytes);
+      }
+    }
+    return found;
   };
   const pending: Pending[] = [];
   for (let at = 0; at < plans.length; at += LOOKUPS_MAX) {
     const looked = plans.slice(at, at + LOOKUPS_MAX).map(async ({ start, plan }) => {
-      return { start, plan, cachedLevels: await lookUp(plan) };
+      const cachedMemory = await lookUp(plan);
+      return { start, plan, cachedMemory, cachedLevels: [...cachedMemory.keys()] };
     });
     pending.push(...(await Promise.all(looked)));
   }
@@ -161,15 +193,15 @@ async function withCached(
 }
 
 async function sendPacks(stream: OutgoingStream, sender: ContentsSender): Promise<void> {
-  const units = pipelined(sender.orders(), PIPELINE_DEPTH, made);
-  for await (const { frames, free } of units) {
-    try {
+  try {
+    for await (const { frames, free } of pipelined(sender.orders(), PIPELINE_DEPTH, made)) {
       for (const { rawBytes, encoding, ...frame } of frames) {
         await stream.data(frame, rawBytes, encoding);
       }
-    } finally {
       free();
     }
+  } finally {
+    sender.end();
   }
 }
 
@@ -202,6 +234,7 @@ export async function sendContents(
       bases,
       packs: source.packs,
       slots: session.encoders.slots,
+      buffers: session.encoders.buffers,
     });
     const pending = await withCached(plansFrom(plans, request.from), encoder, session);
     await sendPacks(stream, new ContentsSender(session, encoder, pending, stream.signal));

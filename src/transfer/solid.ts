@@ -15,8 +15,11 @@ export function windowLogOf(rawBytes: number): number {
  * A dictionary as both sides load it: one zero byte, then the references. Without the zero byte
  * references that begin with zstd's dictionary magic would be parsed.
  */
-export function dictionaryOf(sizeBytes: number): Buffer {
-  const dictionary = Buffer.allocUnsafeSlow(1 + sizeBytes);
+export function dictionaryOf(
+  sizeBytes: number,
+  allocate: (bytes: number) => Buffer = (bytes) => Buffer.allocUnsafeSlow(bytes),
+): Buffer {
+  const dictionary = allocate(1 + sizeBytes);
   dictionary[0] = 0;
   return dictionary;
 }
