@@ -47,7 +47,7 @@ export function makeReceipt(record: DestinationRecord, cloud: string, ended_ms: 
       bytes: wireBytes,
       ...(lineage ? { lineage } : {}),
     },
-    ...(record.encodings === undefined ? {} : { encodings: record.encodings }),
+    ...(record.encodings === undefined ? {} : { encodings: sorted(record.encodings) }),
     wireBytes: record.wireBytes,
     phases_ms: {
       negotiate: took_ms.negotiate ?? 0,
@@ -74,8 +74,13 @@ function movedOf(
   return {
     bytes: componentBytes[id] ?? 0,
     ...(contents === undefined ? {} : { contents }),
-    ...(others ? { sources } : {}),
+    ...(others ? { sources: sorted(sources) } : {}),
   };
+}
+
+/** By name, as canonical JSON has it, so that both sides keep the same text. */
+function sorted<T>(values: Readonly<Record<string, T>>): Record<string, T> {
+  return Object.fromEntries(Object.entries(values).sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
 function downtimeOf({ off_ms, on_ms, wasRunning }: DestinationRecord): number {
