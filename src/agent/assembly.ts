@@ -13,6 +13,8 @@ import type { DataIdentity, DataServer } from "#transfer";
 import { openAppliances } from "./appliances.ts";
 import type { Config } from "./config.ts";
 import type { Parts } from "./handlers/parts.ts";
+import type { HelpPolicy } from "./help/help-desk.ts";
+import { RateCache } from "./help/rates.ts";
 import type { Journal } from "./journal.ts";
 import type { Layout } from "./layout.ts";
 import { Machines } from "./machines.ts";
@@ -168,6 +170,8 @@ function toolsOf(
     hooks,
     freeCores,
     ratios: new RatioCache(world, join(layout.cache, "ratios.json")),
+    rates: new RateCache(world, join(layout.cache, "rates.json")),
+    help: helpPolicyOf(config),
     lineageBytesMax: config.lineage.keep ? config.lineage.bytesMax : 0,
     peerTimeout_ms: config.times.peerTimeout,
     retry_ms: config.times.retry,
@@ -180,6 +184,17 @@ function toolsOf(
     peer: (name) => peers.find(name),
     progress: (migration, progress) => board.report(migration, progress),
     own: (migration, component, blobs) => board.own(migration, component, blobs),
+  };
+}
+
+function helpPolicyOf({ help, link, egressPricePerGB }: Config): HelpPolicy {
+  return {
+    helps: help.enabled,
+    sessionsMax: help.sessions,
+    ...(help.rate === undefined ? {} : { bitsPerSecondMax: help.rate }),
+    time_ms: help.time,
+    ...(link === undefined ? {} : { linkRate: link }),
+    pricePerGB: egressPricePerGB,
   };
 }
 

@@ -71,6 +71,17 @@ const shape = z.strictObject({
   /** Of one gigabyte that leaves this cloud. */
   egressPricePerGB: z.number().min(0).default(0),
   receives: z.boolean().default(true),
+  /** Sending components that are held to other clouds' destinations. */
+  help: z
+    .strictObject({
+      enabled: z.boolean().default(true),
+      sessions: z.int().min(1).max(64).default(4),
+      /** Of each session. */
+      rate: parsed(parseRate).optional(),
+      /** After which a session ends, unless it is asked for again. */
+      time: parsed(parseSeconds).default(3_600_000),
+    })
+    .prefault({}),
   /** Earlier copies of user data, so that a machine comes back at the cost of what has changed. */
   lineage: z
     .strictObject({

@@ -23,10 +23,14 @@ export interface Peer {
   readonly seen_ms: number;
 }
 
-/** Jingle's actions (XEP-0166), and `offer-get` for confirming an offer. */
+/**
+ * Jingle's actions (XEP-0166), and three queries: for an offer, for a plan, and for components that
+ * a cloud would send to another one's destination.
+ */
 export type MessageAction =
   | "offer-get"
   | "plan-get"
+  | "component-offer"
   | "session-initiate"
   | "session-info"
   | "session-terminate";

@@ -25,6 +25,7 @@ const CONTEXT = "tessera-federation-1\n";
 const ACTIONS = [
   "offer-get",
   "plan-get",
+  "component-offer",
   "session-initiate",
   "session-info",
   "session-terminate",

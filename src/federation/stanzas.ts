@@ -25,7 +25,7 @@ export const DATA_NS = "urn:tessera:data:1";
 /** Offers in presence. */
 export const OFFER_NS = "urn:tessera:offer:1";
 
-const QUERIES: ReadonlySet<MessageAction> = new Set(["offer-get", "plan-get"]);
+const QUERIES: ReadonlySet<MessageAction> = new Set(["offer-get", "plan-get", "component-offer"]);
 
 export function isQuery(action: MessageAction): boolean {
   return QUERIES.has(action);

@@ -88,7 +88,13 @@ export function transportSuite(name: string, open: () => Promise<TransportPair>)
     });
 
     it("brings a request to the handler and its answer back", async () => {
-      for (const action of ["plan-get", "session-initiate", "session-terminate"] as const) {
+      const actions = [
+        "plan-get",
+        "component-offer",
+        "session-initiate",
+        "session-terminate",
+      ] as const;
+      for (const action of actions) {
         const body = { text: 'quoted "<&>" \u00e9 \u{1f600}\n', list: [1, null, { deep: true }] };
         const reply = await alpha.request("beta", message(body, action));
         assert.deepEqual(reply, { from: "alpha", session: "3f0c", action, body });

@@ -31,6 +31,8 @@ type Heard = Happening<DestinationRecord, DestinationEvent>;
 const FETCHING: readonly DestinationPhase[] = ["accepted", "receiving"];
 /** Tries of one second each in which a restarted source may make itself known. */
 const REFUSALS_MAX = 20;
+/** What a source answers that does not know the token any more. */
+const MOVED = ["transfer.token-refused", "transfer.not-offered"];
 const UNDOABLE: readonly DestinationEffect[] = ["fetch-components", "compose", "fetch-user-data"];
 
 /** The destination's effects and words; one instance for each course. */
@@ -58,7 +60,7 @@ export class DestinationRole implements Role<
   ): Promise<Heard | undefined> {
     switch (effect) {
       case "fetch-components":
-        return await fetchComponents(this.#tools, this.#receiver, course, { signal });
+        return await fetchComponents(this.#tools, this.#receiver, course, signal);
       case "compose":
         return await this.#compose(course.record);
       case "fetch-user-data":
@@ -90,9 +92,7 @@ export class DestinationRole implements Role<
 
   /** A restarted source refuses the old token until its status has told us the new one. */
   #mayBeMoved(error: TesseraError): boolean {
-    if (!hasCode(error, "transfer.token-refused") && !hasCode(error, "transfer.not-offered")) {
-      return false;
-    }
+    if (!MOVED.some((code) => hasCode(error, code) || hasCause(error, code))) return false;
     this.#refusals += 1;
     void this.#receiver.close();
     return this.#refusals <= REFUSALS_MAX;
@@ -231,4 +231,10 @@ export class DestinationRole implements Role<
     await removeIncoming(this.#tools, record);
     return { event: "cleaned" };
   }
+}
+
+/** True when one of several sources failed in this way, and so the whole. */
+function hasCause({ code: own, cause }: TesseraError, code: string): boolean {
+  if (own !== "transfer.no-source" || !(cause instanceof AggregateError)) return false;
+  return cause.errors.some((error) => hasCode(error, code));
 }

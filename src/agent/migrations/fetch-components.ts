@@ -1,4 +1,10 @@
-import { componentsOf, type ContentShares, type Digest, type EncodingShares } from "#core";
+import {
+  componentsOf,
+  type ComponentReference,
+  type ContentShares,
+  type Digest,
+  type EncodingShares,
+} from "#core";
 import type { DestinationEvent } from "#migration";
 import {
   gatherComponents,
@@ -6,6 +12,7 @@ import {
   type GatherSource,
   type TransferProgress,
 } from "#transfer";
+import { askHelpers, type Helpers } from "../help/helpers.ts";
 import type { Course, Happening } from "./course.ts";
 import type { ReceiverHolder } from "./fetch.ts";
 import type { DestinationRecord } from "./record.ts";
@@ -76,32 +83,77 @@ export async function fetchComponents(
   tools: MigrationTools,
   holder: ReceiverHolder,
   course: DestinationCourse,
-  options: {
-    readonly signal: AbortSignal;
-    /** Other clouds that would send. */
-    readonly helpers?: readonly GatherSource[];
-  },
+  signal: AbortSignal,
 ): Promise<Heard> {
-  const { world, store } = tools;
-  const { id, peer, appliance, took_ms } = course.record;
+  const { world } = tools;
+  const { id, peer, took_ms } = course.record;
   const begin_ms = world.clock.monotonic();
-  const offer = tools.transport.peers().find(({ cloud }) => cloud === peer)?.offer;
-  const source: GatherSource = {
-    holder: {
-      cloud: peer,
-      pricePerGB: offer?.egressPricePerGB ?? 0,
-      ...(offer?.linkRate === undefined ? {} : { bitsPerSecond: offer.linkRate }),
-    },
+  const missing = await missingOf(tools, course.record);
+  const helpers = await askHelpers(tools, { migration: id, source: peer, missing });
+  try {
+    const found = await gather(tools, { holder, course, helpers, signal });
+    const components = (took_ms.components ?? 0) + world.clock.monotonic() - begin_ms;
+    const wireBytes = found.wireBytes + holder.takeWireBytes() + helpers.takeWireBytes();
+    return {
+      event: "components-held",
+      patch: { took_ms: { ...took_ms, components }, wireBytes, encodings: holder.encodings() },
+    };
+  } finally {
+    await helpers.close();
+    const link = holder.link();
+    if (link !== undefined) await tools.rates.note(peer, link);
+  }
+}
+
+async function missingOf(
+  { store }: MigrationTools,
+  { appliance }: DestinationRecord,
+): Promise<ComponentReference[]> {
+  const held = new Set((await store.list()).map(({ id }) => id));
+  return componentsOf(appliance).filter(({ id }) => !held.has(id));
+}
+
+/** The migration's source, by what was measured of it or else what it announces. */
+async function mainSource(
+  { transport, rates }: MigrationTools,
+  holder: ReceiverHolder,
+  course: DestinationCourse,
+): Promise<GatherSource> {
+  const { peer } = course.record;
+  const offer = transport.peers().find(({ cloud }) => cloud === peer)?.offer;
+  const announced = offer?.linkRate === undefined ? {} : { bitsPerSecond: offer.linkRate };
+  const rate = await rates.of(peer);
+  return {
+    holder: { cloud: peer, pricePerGB: offer?.egressPricePerGB ?? 0, ...announced, ...rate },
     open: () => holder.open(course),
     holds: () => true,
   };
+}
+
+/** @returns the record with what was found out */
+async function gather(
+  tools: MigrationTools,
+  {
+    holder,
+    course,
+    helpers,
+    signal,
+  }: {
+    readonly holder: ReceiverHolder;
+    readonly course: DestinationCourse;
+    readonly helpers: Helpers;
+    readonly signal: AbortSignal;
+  },
+): Promise<DestinationRecord> {
+  const { world, store } = tools;
+  const { id, appliance } = course.record;
   let found = course.record;
   await gatherComponents(world, {
     store,
-    sources: [source, ...(options.helpers ?? [])],
+    sources: [await mainSource(tools, holder, course), ...helpers.sources],
     references: componentsOf(appliance),
     owner: `migration:${id}`,
-    signal: options.signal,
+    signal,
     onBlobs: (component: Digest, blobs) => tools.own(id, component, blobs),
     onProgress: ({ component, source: from, ...progress }) =>
       tools.progress(id, {
@@ -111,16 +163,11 @@ export async function fetchComponents(
       }),
     onComponent: async (report) => {
       // Several may end at a time: what one has found must be in the patch of the next.
-      const wireBytes = found.wireBytes + holder.takeWireBytes();
+      const wireBytes = found.wireBytes + holder.takeWireBytes() + helpers.takeWireBytes();
       const patch = { ...withReport(found, report), wireBytes };
       found = { ...found, ...patch };
       await course.note(patch, "component-held", `${report.name} ${report.wireBytes} bytes`);
     },
   });
-  const components = (took_ms.components ?? 0) + world.clock.monotonic() - begin_ms;
-  const wireBytes = found.wireBytes + holder.takeWireBytes();
-  return {
-    event: "components-held",
-    patch: { took_ms: { ...took_ms, components }, wireBytes, encodings: holder.encodings() },
-  };
+  return found;
 }

@@ -4,6 +4,7 @@ import type { DestinationEvent } from "#migration";
 import {
   connectReceiver,
   type DataReceiver,
+  type LinkReport,
   type UserDataHelp,
   type UserDataReport,
 } from "#transfer";
@@ -56,6 +57,11 @@ export class ReceiverHolder {
       },
     });
     return this.#receiver;
+  }
+
+  /** What was measured of the open connection. */
+  link(): LinkReport | undefined {
+    return this.#receiver?.link?.();
   }
 
   /** What has been compressed how, as far as this side can tell. */

@@ -2,6 +2,7 @@ import { componentsOf, reportOf, TesseraError, type Json, type Offer } from "#co
 import type { AgentMessage } from "#federation";
 import { type DestinationEvent, type DestinationPhase, type SourceEvent } from "#migration";
 import { newToken } from "#transfer";
+import { HelpDesk } from "../help/help-desk.ts";
 import { createTurns } from "../turns.ts";
 import { Admission, refusal } from "./admission.ts";
 import { createCourse, type Course } from "./course.ts";
@@ -32,12 +33,14 @@ export class Migrations {
   readonly #admission: Admission;
   readonly #courses = new Map<string, AnyCourse>();
   readonly #turns = createTurns();
+  readonly #helpDesk: HelpDesk;
   #stopped = false;
 
   constructor(tools: MigrationTools, offer: () => Promise<Offer>) {
     this.#tools = tools;
     this.#admission = new Admission(tools, offer, () => this.incoming());
     this.planner = new Planner(tools, offer);
+    this.#helpDesk = new HelpDesk({ ...tools, policy: tools.help });
   }
 
   /**
@@ -47,6 +50,7 @@ export class Migrations {
   async recover(): Promise<void> {
     const { journal, machines } = this.#tools;
     await removeLeftovers(this.#tools);
+    await this.#helpDesk.recover();
     const records = journal.list();
     for (const record of records) {
       if (isProposed(record)) await this.#mark(record).catch(() => undefined);
@@ -59,6 +63,7 @@ export class Migrations {
   async stop(): Promise<void> {
     this.#stopped = true;
     await Promise.all([...this.#courses.values()].map((course) => course.stop()));
+    await this.#helpDesk.stop();
     this.#courses.clear();
   }
 
@@ -177,6 +182,7 @@ export class Migrations {
     const { session, action, body } = message;
     if (action === "plan-get") return encode(await this.#admission.answerPlan(from, body));
     const id = decodeSession(from, session);
+    if (action === "component-offer") return encode(await this.#helpDesk.answer(from, id, body));
     return await this.#turns.take(id, async () => {
       const course = this.#courses.get(id) ?? this.#revive(id);
       if (course === undefined) return await this.#newcomer(from, message);

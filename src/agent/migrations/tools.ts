@@ -5,6 +5,8 @@ import type { DataEndpoint, DataIdentity, DataServer, TransferProgress } from "#
 import type { Layout } from "../layout.ts";
 import type { Machines } from "../machines.ts";
 import type { CourseTools } from "./course.ts";
+import type { HelpPolicy } from "../help/help-desk.ts";
+import type { RateCache } from "../help/rates.ts";
 import type { RatioCache } from "./ratios.ts";
 
 /** What the two roles need of their cloud. */
@@ -23,6 +25,8 @@ export interface MigrationTools extends CourseTools {
   /** Tells the board which blobs a component has. */
   own(migration: string, component: Digest, blobs: readonly Digest[]): void;
   readonly ratios: RatioCache;
+  readonly rates: RateCache;
+  readonly help: HelpPolicy;
   /** Most bytes of earlier copies of user data that are kept; 0 for none. */
   readonly lineageBytesMax: number;
   /** Processors that nothing else uses at the moment: above 0, may be a fraction. */
