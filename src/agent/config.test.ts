@@ -22,7 +22,6 @@ test("the least configuration has the documented defaults", () => {
     resources: {},
     egressPricePerGB: 0,
     receives: true,
-    lineage: { keep: true, bytesMax: 32 * 2 ** 30 },
     help: { enabled: true, sessions: 4, time: 3_600_000 },
     lineage: { keep: true, bytesMax: 32 * 2 ** 30 },
     times: { peerTimeout: 120_000, stopTimeout: 90_000, bootTimeout: 300_000, retry: 1000 },
