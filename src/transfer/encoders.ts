@@ -1,6 +1,8 @@
+import type { Clock } from "#core";
 import { MemoryBudget } from "./budget.ts";
 import { BufferPool, SPARE_BYTES_MAX } from "./buffers.ts";
 import { encodingMemoryBytes } from "./encoding.ts";
+import { Pace } from "./pace.ts";
 import { Slots } from "./slots.ts";
 
 /** What the encoders of a session share. */
@@ -11,10 +13,11 @@ export interface Encoders {
   readonly buffers: BufferPool;
   /** Processors that may be used, above 0, may be a fraction. */
   readonly cores: number;
+  readonly pace: Pace;
 }
 
-export function newEncoders(cores: number): Encoders {
+export function newEncoders(cores: number, clock: Clock): Encoders {
   const slots = new Slots(Math.max(1, Math.floor(cores)));
   const memory = new MemoryBudget(encodingMemoryBytes(undefined));
-  return { slots, memory, buffers: new BufferPool(SPARE_BYTES_MAX), cores };
+  return { slots, memory, buffers: new BufferPool(SPARE_BYTES_MAX), cores, pace: new Pace(clock) };
 }

@@ -4,6 +4,7 @@ import type { ContentsReader, PackCache } from "#repository";
 import { BufferPool, SPARE_BYTES_MAX } from "./buffers.ts";
 import { compress } from "./compression.ts";
 import type { ComponentContents } from "./contract.ts";
+import type { Pace } from "./pace.ts";
 import type { Slots } from "./slots.ts";
 import { packParameters } from "./encoding.ts";
 import { bytesPrefix } from "./messages.ts";
@@ -63,6 +64,8 @@ export interface PackEncoderOptions {
   readonly slots: Slots;
   /** Shared by the session; without it the encoder has one of its own. */
   readonly buffers?: BufferPool;
+  /** Learns how long packs take. */
+  readonly pace?: Pace;
 }
 
 /** Makes frames of packs of one component against some bases. */
@@ -118,7 +121,8 @@ export class PackEncoder {
     start: number,
     how: { readonly level: number; readonly memoryBytes: number },
   ): Promise<ReadyFrame[]> {
-    const encoded = await this.#encoded(plan, packParameters(plan, how.level, how.memoryBytes));
+    const parameters = packParameters(plan, how.level, how.memoryBytes);
+    const encoded = await this.#encoded(plan, parameters, how.level);
     if (encoded === "direct") return this.#directFrames(plan, start);
     if (encoded !== "divide") return this.#solidFrames(plan, start, how.level, encoded);
     const [first, second] = halves(plan);
@@ -132,14 +136,16 @@ export class PackEncoder {
   async #encoded(
     plan: PackPlan,
     parameters: SolidParameters,
+    level: number,
   ): Promise<Uint8Array | "divide" | "direct"> {
-    const { packs, slots } = this.#options;
+    const { packs, slots, pace } = this.#options;
     const key = this.keyOf(plan, parameters);
     const cached = await packs.get(key);
     if (cached !== undefined && cached.length <= PACK_WIRE_BYTES_MAX) {
       return cached.length === 0 ? "divide" : cached;
     }
-    return slots.run(() => this.#make(plan, parameters, key));
+    const make = () => this.#make(plan, parameters, key);
+    return slots.run(() => pace?.of(plan, level, make) ?? make());
   }
 
   async #make(plan: PackPlan, parameters: SolidParameters, key: PackKey) {

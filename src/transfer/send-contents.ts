@@ -117,7 +117,10 @@ class ContentsSender {
       const encoding =
         compression === "none"
           ? ({ kind: "direct", level: undefined } as const)
-          : encodingOf(this.#pending, { bitsPerSecond, cores: encoders.cores });
+          : encodingOf(this.#pending, {
+              bitsPerSecond,
+              cores: encoders.cores * encoders.pace.factor,
+            });
       this.#pending.shift();
       if (encoding.kind === "direct") yield* this.#direct(pack, encoding.level);
       else yield await this.#solid(pack, encoding.level, memoryBytes);
@@ -235,6 +238,7 @@ export async function sendContents(
       packs: source.packs,
       slots: session.encoders.slots,
       buffers: session.encoders.buffers,
+      pace: session.encoders.pace,
     });
     const pending = await withCached(plansFrom(plans, request.from), encoder, session);
     await sendPacks(stream, new ContentsSender(session, encoder, pending, stream.signal));

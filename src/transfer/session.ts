@@ -77,7 +77,7 @@ export class OfferedSession implements SenderSession {
     this.limiter =
       bytesPerSecondMax === undefined ? undefined : rateLimiter(world.clock, bytesPerSecondMax);
     this.cores = offer.cores ?? 1;
-    this.encoders = newEncoders(this.cores);
+    this.encoders = newEncoders(this.cores, world.clock);
   }
 
   /** @throws `transfer.state-invalid` (corrupt) */

@@ -202,6 +202,7 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
       peerCertificate,
       source: this.#source(course),
       ...(bytesPerSecondMax === undefined ? {} : { bytesPerSecondMax }),
+      cores: Math.max(1, this.#tools.freeCores()),
       onProgress: (event) => this.#tools.progress(id, event),
     });
     this.#dataToken = token;

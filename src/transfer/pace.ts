@@ -1,0 +1,54 @@
+import { ENCODING_OPTIONS, forecastEncoding, type PackPlan } from "#delta";
+import type { Clock } from "#core";
+
+/** Below this share of what the table says a measurement is taken for a hiccup. */
+const PACE_MIN = 0.05;
+const PACE_MAX = 1.5;
+/** Seconds of expected work after which a measurement counts as much as all before it. */
+const MEMORY_s = 2;
+
+/** Seconds that one free processor of the table's kind takes for a solid pack. */
+function expectedSeconds(plan: PackPlan, level: number): number | undefined {
+  const option = ENCODING_OPTIONS.find(
+    ({ encoding }) => encoding.kind === "solid" && encoding.level === level,
+  );
+  if (option === undefined) return undefined;
+  const { rawBytes } = plan;
+  const patchableBytes = plan.references.length > 0 ? rawBytes : 0;
+  const conditions = { bitsPerSecond: Infinity, cores: 1 };
+  return forecastEncoding(option, conditions, { rawBytes, patchableBytes }).seconds;
+}
+
+/**
+ * How fast solid packs are made here and now, compared with the table that encodings are chosen by:
+ * other hosts are slower, and other programs want the processors too.
+ */
+export class Pace {
+  readonly #clock: Clock;
+  #factor = 1;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** 1 as the table has it, less when it takes longer. */
+  get factor(): number {
+    return this.#factor;
+  }
+
+  /** Does the work of a pack and learns from how long it took. */
+  async of<T>(plan: PackPlan, level: number, work: () => Promise<T>): Promise<T> {
+    const begin_ms = this.#clock.monotonic();
+    const result = await work();
+    const took_s = (this.#clock.monotonic() - begin_ms) / 1000;
+    const expected_s = expectedSeconds(plan, level);
+    if (expected_s !== undefined && took_s > 0) this.#learn(expected_s, took_s);
+    return result;
+  }
+
+  #learn(expected_s: number, took_s: number): void {
+    const seen = Math.max(PACE_MIN, Math.min(PACE_MAX, expected_s / took_s));
+    const weight = took_s / (took_s + MEMORY_s);
+    this.#factor += (seen - this.#factor) * weight;
+  }
+}
