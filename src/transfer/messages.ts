@@ -130,7 +130,17 @@ export const UserDataOpenedSchema = z
 export const BlobEndSchema = z.object({});
 /** Of recipes and contents. */
 export const ContentsEndSchema = z.object({});
-export const UserDataEndSchema = z.object({ digest: DigestText, allocatedBytes: Size });
+/** `encodings` is what the sender says of this stream; for the receipt. */
+export const UserDataEndSchema = z.object({
+  digest: DigestText,
+  allocatedBytes: Size,
+  encodings: z
+    .record(
+      z.string().regex(/^(plain|(direct|solid)-\d{1,2})$/),
+      z.object({ rawBytes: Size, wireBytes: Size }),
+    )
+    .optional(),
+});
 
 export function encodeJson(value: object): Buffer {
   return Buffer.from(JSON.stringify(value));

@@ -1,4 +1,4 @@
-import { hasCode, type BlobReference, type Digest, type World } from "#core";
+import { hasCode, type BlobReference, type Digest, type EncodingShares, type World } from "#core";
 import type { ComponentStore, Ingest } from "#repository";
 import { MemoryBudget } from "./budget.ts";
 import { BufferPool } from "./buffers.ts";
@@ -164,7 +164,7 @@ class DiallingReceiver implements DataReceiver {
     const end = await keptOnFailure(received, target);
     await target.finish(end);
     const totalBytes = end.changedBytes ?? end.allocatedBytes;
-    this.#userDataProgress(target, totalBytes, totalBytes);
+    this.#userDataProgress(target, totalBytes, { doneBytes: totalBytes, encodings: end.encodings });
     const { digest, sizeBytes, allocatedBytes } = end;
     const { wireBytes, buildsOnLineage: lineage } = target;
     return { digest, sizeBytes, allocatedBytes, wireBytes, lineage };
@@ -201,13 +201,19 @@ class DiallingReceiver implements DataReceiver {
     });
   }
 
-  #userDataProgress(target: UserDataTarget, totalBytes: number, doneBytes?: number): void {
+  #userDataProgress(
+    target: UserDataTarget,
+    totalBytes: number,
+    end: { readonly doneBytes?: number; readonly encodings?: EncodingShares | undefined } = {},
+  ): void {
     this.#link.succeeded();
+    const { doneBytes = target.receivedBytes, encodings } = end;
     this.#onProgress({
       stream: "userData",
-      doneBytes: doneBytes ?? target.receivedBytes,
+      doneBytes,
       totalBytes,
       wireBytes: target.wireBytes,
+      ...(encodings === undefined ? {} : { encodings }),
     });
   }
 }

@@ -161,7 +161,7 @@ export async function sendChanges(
   }
   const end = ledger.end(sizeBytes);
   if (ledger.digests !== undefined) await source.userDataSent?.(ledger.digests);
-  stream.ended(end);
+  stream.ended({ ...end, encodings: stream.encodings });
 }
 
 async function sendBatches(

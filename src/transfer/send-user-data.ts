@@ -173,5 +173,5 @@ async function sendBlocks(
   }
   const end = ledger.end(sizeBytes);
   if (ledger.digests !== undefined) await source.userDataSent?.(ledger.digests);
-  stream.ended(end);
+  stream.ended({ ...end, encodings: stream.encodings });
 }

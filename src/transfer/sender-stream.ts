@@ -1,3 +1,4 @@
+import type { EncodingShares } from "#core";
 import type { TransferProgress } from "./contract.ts";
 import type { Connection } from "./connection.ts";
 import { violation } from "./errors.ts";
@@ -87,6 +88,11 @@ export class OutgoingStream {
   opened(name: string, content: object, progress: Progress): void {
     this.#progress = { ...this.#progress, stream: name, ...progress };
     this.#connection.send(TYPE.OPENED, this.id, encodeJson(content));
+  }
+
+  /** What this stream's bytes were compressed with so far. */
+  get encodings(): EncodingShares {
+    return this.#encodings;
   }
 
   ended(content: object): void {

@@ -1,4 +1,12 @@
-import { TesseraError, endOf, mergeRanges, type ByteRange, type Digest, type World } from "#core";
+import {
+  TesseraError,
+  endOf,
+  mergeRanges,
+  type ByteRange,
+  type Digest,
+  type EncodingShares,
+  type World,
+} from "#core";
 import {
   BLOCK_BYTES,
   blockDigest,
@@ -23,6 +31,7 @@ import {
 import { loadRecord, saveRecord, type ResumeRecord } from "./resume-record.ts";
 
 export interface UserDataEnd {
+  readonly encodings?: EncodingShares | undefined;
   readonly digest: Digest;
   readonly allocatedBytes: number;
 }

@@ -105,10 +105,12 @@ export async function fetchUserData(
       ? await holder.open(course).fetchUserData(path, signal, await helpFor(tools, course))
       : await reportOfWhole(tools, path);
   const userData = took_ms.userData ?? 0;
+  const encodings = holder.encodings();
   return {
     event: "user-data-held",
     patch: {
       userData: report,
+      ...(encodings === undefined ? {} : { encodings }),
       wireBytes: course.record.wireBytes + holder.takeWireBytes(),
       took_ms: { ...took_ms, userData: userData + world.clock.monotonic() - begin_ms },
     },
