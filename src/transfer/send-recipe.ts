@@ -1,7 +1,8 @@
 import type { Digest } from "#core";
-import { solidParameters } from "#delta";
+import { BITS_PER_SECOND_UNKNOWN, solidParameters } from "#delta";
 import { encodeRecipe } from "#image";
 import type { HeldRecipe } from "#repository";
+import { linkBitsPerSecond } from "./encoding.ts";
 import { peerError } from "./errors.ts";
 import { bytesPrefix } from "./messages.ts";
 import {
@@ -18,6 +19,8 @@ import { compressFrame, dictionaryOf } from "./solid.ts";
 /** Up to so many bytes, recipe and dictionary, the highest level takes about a second. */
 const SMALL_BYTES = 4 * 2 ** 20;
 const TABLE_LOG_MAX = 23;
+/** From this rate on a second of the highest level costs more than it saves. */
+const QUICK_BITS_PER_SECOND = 20e6;
 
 /** The dictionary that an encoded recipe is. */
 export function recipeDictionary(encoded: Uint8Array): Buffer {
@@ -40,9 +43,13 @@ function capped(log: number | undefined): number {
   return Math.min(log ?? TABLE_LOG_MAX, TABLE_LOG_MAX);
 }
 
-async function compressRecipe(encoded: Uint8Array, dictionary: Uint8Array | undefined) {
+async function compressRecipe(
+  encoded: Uint8Array,
+  dictionary: Uint8Array | undefined,
+  quick: boolean,
+) {
   const dictionaryBytes = dictionary?.length ?? 0;
-  const level = encoded.length + dictionaryBytes <= SMALL_BYTES ? 19 : 9;
+  const level = !quick && encoded.length + dictionaryBytes <= SMALL_BYTES ? 19 : 9;
   const chosen = solidParameters(level, encoded.length, dictionaryBytes);
   const { hashLog, chainLog } = chosen;
   const tables = { hashLog: capped(hashLog), chainLog: capped(chainLog) };
@@ -57,15 +64,20 @@ async function compressRecipe(encoded: Uint8Array, dictionary: Uint8Array | unde
  * A component's recipe as it travels.
  *
  * @param bases those that both sides hold, the nearest first
+ * @param quick rather soon than small
  * @throws `transfer.not-offered` when it is too large
  */
-export async function recipeFrame(component: HeldRecipe, bases: readonly HeldRecipe[]) {
+export async function recipeFrame(
+  component: HeldRecipe,
+  bases: readonly HeldRecipe[],
+  { quick = false } = {},
+) {
   const encoded = encodeRecipe(component.recipe);
   if (encoded.length > RECIPE_BYTES_MAX) {
     throw peerError("not-offered", "the recipe is too large to travel");
   }
   const reference = referenceAmong(bases);
-  const compressed = await compressRecipe(encoded, reference?.dictionary);
+  const compressed = await compressRecipe(encoded, reference?.dictionary, quick);
   return { ...compressed, sizeBytes: encoded.length, base: reference?.base };
 }
 
@@ -83,7 +95,9 @@ export async function sendRecipe(
   const component = await session.source.openComponent(request.component);
   const bases = await openBases(session.source, request.bases);
   try {
-    const made = await session.encoders.slots.run(() => recipeFrame(component, bases));
+    const bitsPerSecond = linkBitsPerSecond(session.meter.rate()) ?? BITS_PER_SECOND_UNKNOWN;
+    const quick = bitsPerSecond >= QUICK_BITS_PER_SECOND;
+    const made = await session.encoders.slots.run(() => recipeFrame(component, bases, { quick }));
     const { frame, encoding, sizeBytes, base } = made;
     const held = bases.map((held) => held.component);
     const content = { sizeBytes, bases: held, ...(base === undefined ? {} : { base }) };
