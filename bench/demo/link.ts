@@ -5,7 +5,7 @@
  */
 import { createServer } from "node:http";
 import { parseRate } from "#core";
-import { startRelay } from "../../test/support/relay.ts";
+import { startRelay } from "../../src/transfer/relay.suite.ts";
 
 const [rateText = "", countsPort = "", ...pairs] = process.argv.slice(2);
 const bitsPerSecond = parseRate(rateText);

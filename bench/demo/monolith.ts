@@ -7,7 +7,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { startRelay } from "../../test/support/relay.ts";
+import { startRelay } from "../../src/transfer/relay.suite.ts";
 import { freePorts } from "./processes.ts";
 import { run } from "./screen.ts";
 

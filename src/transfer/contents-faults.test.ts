@@ -5,7 +5,7 @@ import { zstdCompressSync } from "node:zlib";
 import type { Component } from "#core";
 import { encodeRecipe, type Recipe } from "#image";
 import type { ComponentStore } from "#repository";
-import { startRelay } from "../../test/support/relay.ts";
+import { startRelay } from "./relay.suite.ts";
 import type { DataReceiver, TransferProgress } from "./contract.ts";
 import {
   Contents,

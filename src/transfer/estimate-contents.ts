@@ -41,10 +41,12 @@ export interface ContentsEstimate {
   readonly knownShare: number;
 }
 
+function keyOf({ digests }: ComponentContents, index: number): string {
+  return Buffer.from(digests[index] ?? []).toString("base64");
+}
+
 /** Contents of the component that none of the bases has. */
 function wantedOf({ component, bases }: EstimateInput): number[] {
-  const keyOf = (one: ComponentContents, index: number): string =>
-    Buffer.from(one.digests[index] ?? []).toString("base64");
   const held = new Set(
     bases.flatMap((base) => base.recipe.contents.map((_content, index) => keyOf(base, index))),
   );
@@ -88,9 +90,8 @@ function spread<T>(items: readonly T[], most: number): T[] {
 }
 
 function wireBytesOf(frames: readonly ReadyFrame[]): number {
-  const bytes = (frame: ReadyFrame): number =>
-    frame.parts.reduce((sum, { length }) => sum + length, 0);
-  return frames.reduce((sum, frame) => sum + bytes(frame), 0);
+  const parts = frames.flatMap((frame) => frame.parts);
+  return parts.reduce((sum, { length }) => sum + length, 0);
 }
 
 /** The samples of one estimate, made side by side as long as the time lasts. */

@@ -7,7 +7,7 @@ import { realWorld } from "#system";
 import { startFederation, type Federation } from "../support/federation.ts";
 import { expectEnd } from "../support/fault-scene.ts";
 import { startJourney, type Journey } from "../support/journey.ts";
-import { startRelay, type Relay } from "../support/relay.ts";
+import { startRelay, type Relay } from "../../src/transfer/relay.suite.ts";
 import { addNoise } from "../support/tiny-components.ts";
 
 const MIB = 2 ** 20;

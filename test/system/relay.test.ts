@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { connect, createServer, type AddressInfo } from "node:net";
 import { test } from "node:test";
-import { startRelay } from "../support/relay.ts";
+import { startRelay } from "../../src/transfer/relay.suite.ts";
 
 /** A target that sends `content` to whoever connects, and ends. */
 async function sender(content: Buffer) {

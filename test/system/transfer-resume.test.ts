@@ -21,7 +21,7 @@ import {
   sourceOf,
 } from "../../src/transfer/fixture.suite.ts";
 import type { DataServer } from "#transfer";
-import { startRelay, type Relay } from "../support/relay.ts";
+import { startRelay, type Relay } from "../../src/transfer/relay.suite.ts";
 
 const QUICK = { backoffMin_ms: 5, backoffMax_ms: 50 };
 const TWICE_BYTES_MAX = 8 * MIB;
