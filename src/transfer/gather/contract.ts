@@ -15,7 +15,10 @@ export interface GatherSource {
 
 export interface GatherOptions {
   readonly store: ComponentStore;
-  /** Each at most once; the first of those that are equally good is asked first. */
+  /**
+   * Each cloud at most once. The first answers for the components: it is asked for whole blobs in
+   * the last resort, whatever it sent before.
+   */
   readonly sources: readonly GatherSource[];
   readonly references: readonly ComponentReference[];
   /** Who pins the components, and those that are copied from; the caller unpins. */

@@ -1,11 +1,11 @@
 /** Fetching contents from several sources side by side. */
 import type { Digest, World } from "#core";
+import { createShares, worthwhileHolders, type ShareJob, type Shares } from "#delta";
 import type { ContentPiece } from "../contract.ts";
 import { peerError } from "../errors.ts";
 import { Intake, type Building } from "./arrivals.ts";
 import type { Checkpoints } from "./checkpoints.ts";
 import type { GatherSource } from "./contract.ts";
-import { ShareQueue } from "./shares.ts";
 import { isSourceFault, type Question, type Sources } from "./sources.ts";
 import type { Tally } from "./tally.ts";
 
@@ -13,8 +13,8 @@ import type { Tally } from "./tally.ts";
 const JOIN_BYTES_MIN = 8 * 2 ** 20;
 /** A share that would take so much longer is taken from its source when another has nothing. */
 const STEAL_MS = 10_000;
-/** Where nothing is known: 100 Mbit/s. */
-const RATE_UNKNOWN = 12_500_000;
+/** How often a source without work looks whether there is some. */
+const LOOK_MS = 1_000;
 
 export interface CrewJob {
   readonly world: World;
@@ -32,8 +32,11 @@ export interface CrewJob {
   readonly disagrees: (source: GatherSource) => boolean;
 }
 
+/** A job while a source works on it. */
 interface Share {
+  readonly job: ShareJob;
   readonly source: GatherSource;
+  /** In the recipe. */
   readonly contents: readonly number[];
   readonly begin_ms: number;
   readonly stop: AbortController;
@@ -41,73 +44,111 @@ interface Share {
   readonly ended: Promise<void>;
 }
 
+/** Fetches contents: in rounds, each with the sources that can be asked when it begins. */
 export class Crew {
   readonly #job: CrewJob;
-  readonly #queue: ShareQueue<GatherSource>;
-  readonly #rates = new Map<GatherSource, number>();
-  readonly #working = new Map<GatherSource, Promise<void>>();
-  readonly #shares = new Set<Share>();
+  #open: readonly number[];
   readonly #halt = new AbortController();
-  #failure: { readonly error: unknown } | undefined;
 
   constructor(job: CrewJob, contents: readonly number[]) {
     this.#job = job;
-    const { recipe } = job.building;
-    this.#queue = new ShareQueue(contents, (content) => recipe.contents[content]?.sizeBytes ?? 0);
+    this.#open = contents;
   }
 
   /** @throws `transfer.no-source`; what the image's writing throws; the signal's reason */
   async fetch(): Promise<void> {
+    const { building } = this.#job;
+    while (this.#open.length > 0) {
+      const round = new Round(this.#job, this.#open, this.#chosen(), this.#halt);
+      await round.run();
+      this.#open = this.#open.filter((content) => building.whole[content] === 0);
+    }
+  }
+
+  /** One source where there is little to do, else as many as make it clearly faster. */
+  #chosen(): GatherSource[] {
+    const { sources, question, disagrees, building } = this.#job;
+    const bytes = bytesOf(building, this.#open);
+    const usable = sources.usable(question, bytes).filter((source) => !disagrees(source));
+    const [best] = usable;
+    if (best === undefined) throw sources.exhausted(question);
+    if (bytes < JOIN_BYTES_MIN || sources.isStalled(best)) return [best];
+    const moving = usable.filter((source) => !sources.isStalled(source));
+    const worth = worthwhileHolders(
+      moving.map(({ holder }) => holder),
+      bytes,
+    );
+    return moving.filter(({ holder }) => worth.includes(holder));
+  }
+}
+
+function bytesOf({ recipe }: Building, contents: readonly number[]): number {
+  return contents.reduce((sum, content) => sum + (recipe.contents[content]?.sizeBytes ?? 0), 0);
+}
+
+class Round {
+  readonly #job: CrewJob;
+  readonly #contents: readonly number[];
+  readonly #crew: readonly GatherSource[];
+  readonly #halt: AbortController;
+  readonly #queue: Shares;
+  readonly #shares = new Set<Share>();
+  #change = Promise.withResolvers<void>();
+  #failure: { readonly error: unknown } | undefined;
+
+  constructor(
+    job: CrewJob,
+    contents: readonly number[],
+    crew: readonly GatherSource[],
+    halt: AbortController,
+  ) {
+    this.#job = job;
+    this.#contents = contents;
+    this.#crew = crew;
+    this.#halt = halt;
+    const { recipe } = job.building;
+    const sizes = contents.map((content) => recipe.contents[content]?.sizeBytes ?? 0);
+    this.#queue = createShares(
+      sizes,
+      crew.map(({ holder: { cloud, bitsPerSecond } }) =>
+        bitsPerSecond === undefined ? { name: cloud } : { name: cloud, bitsPerSecond },
+      ),
+    );
+  }
+
+  /** Returns when everything has come, or nobody of the crew is left. */
+  async run(): Promise<void> {
+    await Promise.all(this.#crew.map((source) => this.#guarded(source)));
+    if (this.#failure !== undefined) throw this.#failure.error;
+  }
+
+  async #guarded(source: GatherSource): Promise<void> {
     try {
-      while (this.#queue.openBytes > 0 || this.#working.size > 0) {
-        this.#employ();
-        await Promise.race(this.#working.values());
-        if (this.#failure !== undefined) throw this.#failure.error;
-      }
-    } finally {
-      this.#halt.abort(new Error("the fetch has ended"));
-      await Promise.all(this.#working.values());
+      await this.#work(source);
+    } catch (error) {
+      this.#failure ??= { error };
+      this.#halt.abort(new Error("the fetch has failed"));
     }
+    // Who leaves, for whatever reason, gets nothing more.
+    this.#queue.ban(source.holder.cloud);
+    this.#changed();
   }
 
-  /** Sets sources to work: one, or all when there is enough to do. */
-  #employ(): void {
-    if (this.#queue.openBytes === 0) return;
-    const { sources, question, disagrees } = this.#job;
-    const usable = sources.usable(question).filter((source) => !disagrees(source));
-    const many = this.#queue.openBytes >= JOIN_BYTES_MIN;
-    const busy = this.#working.size > 0;
-    const idle = usable.filter((source) => !this.#working.has(source));
-    const hired = many ? idle : idle.slice(0, busy ? 0 : 1);
-    if (hired.length === 0 && !busy) throw sources.exhausted(question);
-    for (const source of hired) {
-      this.#rates.set(source, (source.holder.bitsPerSecond ?? RATE_UNKNOWN * 8) / 8);
-    }
-    for (const source of hired) this.#hire(source);
+  #changed(): void {
+    this.#change.resolve();
+    this.#change = Promise.withResolvers<void>();
   }
 
-  #hire(source: GatherSource): void {
-    const work = this.#work(source)
-      .catch((error: unknown) => {
-        this.#failure ??= { error };
-      })
-      .finally(() => {
-        this.#working.delete(source);
-        this.#rates.delete(source);
-      });
-    this.#working.set(source, work);
-  }
-
-  /** Works off shares until nothing is left or the source fails. */
+  /** Works off jobs until nothing is left or the source fails. */
   async #work(source: GatherSource): Promise<void> {
     const { sources, question } = this.#job;
     try {
       const bases = await this.#job.agree(source);
       if (bases === undefined) return;
-      while (!this.#halt.signal.aborted) {
-        const contents = this.#queue.take(source, this.#rates);
-        if (contents.length > 0) await this.#fetchShare(source, bases, contents);
-        else if (!(await this.#steal(source))) return;
+      while (this.#queue.state() === "working" && !this.#halt.signal.aborted) {
+        const job = this.#queue.next(source.holder.cloud);
+        if (job !== undefined) await this.#fetchShare(source, bases, job);
+        else if (!(await this.#steal(source))) await this.#wait();
       }
     } catch (error) {
       if (this.#halt.signal.aborted) return;
@@ -117,34 +158,50 @@ export class Crew {
     }
   }
 
-  async #fetchShare(
-    source: GatherSource,
-    bases: readonly Digest[],
-    contents: readonly number[],
-  ): Promise<void> {
-    const { world, building } = this.#job;
+  async #wait(): Promise<void> {
+    const { clock } = this.#job.world;
+    const look = Promise.withResolvers<void>();
+    const cancel = clock.after(LOOK_MS, () => look.resolve());
+    await Promise.race([this.#change.promise, look.promise]);
+    cancel();
+  }
+
+  async #fetchShare(source: GatherSource, bases: readonly Digest[], job: ShareJob): Promise<void> {
+    const contents = job.contents.map((position) => this.#contents[position] ?? 0);
     const stop = new AbortController();
     const ended = Promise.withResolvers<void>();
-    const begin_ms = world.clock.monotonic();
-    const share: Share = {
-      source,
-      contents,
-      begin_ms,
-      stop,
-      cameBytes: 0,
-      ended: ended.promise,
-    };
+    const begin_ms = this.#job.world.clock.monotonic();
+    const promise = ended.promise;
+    const share: Share = { job, source, contents, begin_ms, stop, cameBytes: 0, ended: promise };
     this.#shares.add(share);
     try {
       await this.#request(share, bases);
+      this.#end(share);
     } catch (error) {
-      if (!stop.signal.aborted) throw error;
+      if (!stop.signal.aborted) {
+        this.#queue.failed(job, this.#missing(share));
+        throw error;
+      }
+      this.#end(share);
     } finally {
       this.#shares.delete(share);
-      this.#queue.giveBack(contents.filter((content) => building.whole[content] === 0));
-      this.#measure(share);
+      this.#changed();
       ended.resolve();
     }
+  }
+
+  /** Gives back what did not come; the rate is that of what came. */
+  #end(share: Share): void {
+    const { job, begin_ms, cameBytes } = share;
+    const took_ms = this.#job.world.clock.monotonic() - begin_ms;
+    const whole_ms = cameBytes > 0 ? (took_ms * job.rawBytes) / cameBytes : undefined;
+    this.#queue.done(job, whole_ms, this.#missing(share));
+  }
+
+  /** Positions of what is not whole. */
+  #missing({ job, contents }: Share): number[] {
+    const { whole } = this.#job.building;
+    return job.contents.filter((_, index) => whole[contents[index] ?? -1] !== 1);
   }
 
   async #request(share: Share, bases: readonly Digest[]): Promise<void> {
@@ -180,34 +237,24 @@ export class Crew {
     };
   }
 
-  #measure({ source, begin_ms, cameBytes }: Share): void {
-    const took_ms = this.#job.world.clock.monotonic() - begin_ms;
-    if (took_ms > 0 && cameBytes > 0 && this.#rates.has(source)) {
-      this.#rates.set(source, (cameBytes / took_ms) * 1000);
-    }
-  }
-
   /**
    * Makes the slowest source give up what it has not sent, when that would take long; true when
-   * there is something to take again.
+   * there may be something to take again.
    */
   async #steal(thief: GatherSource): Promise<boolean> {
     const victim = [...this.#shares].find(
       (share) => share.source !== thief && this.#left_ms(share) > STEAL_MS,
     );
-    if (victim === undefined) return this.#queue.openBytes > 0;
+    if (victim === undefined || victim.stop.signal.aborted) return false;
     victim.stop.abort(new Error("another source goes on with this share"));
     await victim.ended;
     return true;
   }
 
-  #left_ms({ begin_ms, cameBytes, contents, source }: Share): number {
-    const { recipe } = this.#job.building;
-    let allBytes = 0;
-    for (const content of contents) allBytes += recipe.contents[content]?.sizeBytes ?? 0;
+  /** As far as it can be told: nothing is known before something came. */
+  #left_ms({ begin_ms, cameBytes, job }: Share): number {
     const took_ms = this.#job.world.clock.monotonic() - begin_ms;
-    const known = (this.#rates.get(source) ?? RATE_UNKNOWN) / 1000;
-    const rate = cameBytes > 0 && took_ms > 0 ? cameBytes / took_ms : known;
-    return (allBytes - cameBytes) / rate;
+    if (cameBytes === 0) return took_ms > STEAL_MS ? Number.POSITIVE_INFINITY : 0;
+    return ((job.rawBytes - cameBytes) * took_ms) / cameBytes;
   }
 }

@@ -148,14 +148,14 @@ test("names a second source with a false recipe once the image is proven", async
   );
   const wanted = await addFiles(there.there, "big", files);
   const false_ = await addFiles(there.there, "false", { ...files, f0: bytesOf("0'", MIB) });
-  const liar = there.clouds.source("liar", there.there, { recipeOf: () => false_.id }, 1e6);
+  const liar = there.clouds.source("liar", there.there, { recipeOf: () => false_.id }, 8e6);
   const asked = async (what: string): Promise<void> => {
     // The honest one begins only when the other's recipe has been seen.
     if (what !== "contents") return;
     while (liar.log.recipes.length === 0) await there.clouds.world.clock.sleep(1);
     await there.clouds.world.clock.sleep(20);
   };
-  const honest = there.clouds.source("honest", there.there, { asked }, 1e9);
+  const honest = there.clouds.source("honest", there.there, { asked }, 10e6);
   const report = await gather({ ...there, wanted }, [honest, liar]);
   assert.deepEqual(named(report), [["liar", "transfer.source-lied"]]);
   assert.deepEqual(liar.log.contents, []);

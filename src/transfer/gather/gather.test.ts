@@ -125,3 +125,31 @@ test("shares the contents among sources", async () => {
   const sent = sources.flatMap(({ log }) => log.contents.flatMap((request) => request.wanted));
   assert.equal(new Set(sent).size, sent.length, "a content was asked for twice");
 });
+
+test("takes from a source what it would send too slowly", async () => {
+  await using clouds = await Clouds.start();
+  const there = await clouds.store("there");
+  const names = Array.from({ length: 24 }, (_, index) => `f${index}`);
+  const files = Object.fromEntries(names.map((name) => [name, bytesOf(name, MIB)]));
+  const wanted = await addFiles(there, "big", files);
+  const { clock } = clouds.world;
+  // A hundred times as fast as the real one, so that ten seconds are soon over.
+  const fast: typeof clock = {
+    ...clock,
+    monotonic: () => clock.monotonic() * 100,
+    after: (wait_ms, callback) => clock.after(wait_ms / 100, callback),
+  };
+  const drip = {
+    piece: async (piece: never) => (await clock.sleep(30), piece),
+    pieceBytes: 65_536,
+  };
+  const sources = [
+    clouds.source("quick", there, {}, 10e6),
+    clouds.source("slow", there, drip, 10e6),
+  ];
+  const world = { ...clouds.world, clock: fast };
+  const { components } = await gatherComponents(world, clouds.options([wanted], sources));
+  const slow = components[0]?.wireBytesBySource["slow"] ?? 0;
+  // Half of it was its share.
+  assert.ok(slow > 0 && slow < 9 * MIB, `${slow} bytes from the slow source`);
+});

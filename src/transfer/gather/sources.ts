@@ -1,5 +1,6 @@
 /** The clouds that may be asked, and what became of asking them. */
 import { hasCode, reportOf, TesseraError, type Digest, type World } from "#core";
+import { rankHolders } from "#delta";
 import type { DataReceiver } from "../contract.ts";
 import { peerError } from "../errors.ts";
 import type { GatherSource, Liar } from "./contract.ts";
@@ -7,6 +8,8 @@ import { Gate } from "./gate.ts";
 
 /** Requests to one source at a time; the protocol allows eight streams. */
 const REQUESTS_MAX = 6;
+/** For what of sources are ranked where it is not known how much will come. */
+const SMALL_BYTES = 2 ** 20;
 const STALL_MS = 20_000;
 /** What a connection that only shows that it lives stays below, in the time above. */
 const LIFE_SIGN_BYTES = 4096;
@@ -71,10 +74,10 @@ export class Sources {
   }
 
   /**
-   * Who may be asked, the fastest first, those that stalled last. The first source of all, the one
+   * Who may be asked, the best first by room delta, those that stalled last. The first source of all, the one
    * that answers for the component, is asked for blobs even when it lied.
    */
-  usable(question: Question): GatherSource[] {
+  usable(question: Question, rawBytes = SMALL_BYTES): GatherSource[] {
     const failed = this.#failed.get(keyOf(question));
     const [main] = this.#all;
     const mayLie = (source: GatherSource): boolean => question.kind === "blob" && source === main;
@@ -84,11 +87,19 @@ export class Sources {
         failed?.has(source) !== true &&
         (!this.#banned.has(source) || mayLie(source)),
     );
+    const order = rankHolders(
+      usable.map(({ holder }) => holder),
+      rawBytes,
+    );
     const rank = (source: GatherSource): number =>
       Number(this.#banned.has(source)) * 2 + Number(this.#stalled.has(source));
     return usable.toSorted(
-      (a, b) => rank(a) - rank(b) || (b.holder.bitsPerSecond ?? 0) - (a.holder.bitsPerSecond ?? 0),
+      (a, b) => rank(a) - rank(b) || order.indexOf(a.holder) - order.indexOf(b.holder),
     );
+  }
+
+  isStalled(source: GatherSource): boolean {
+    return this.#stalled.has(source);
   }
 
   ban(source: GatherSource, question: Question, error: unknown): void {
