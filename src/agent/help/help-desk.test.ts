@@ -135,6 +135,13 @@ test("refuses questions that make no sense", async (t) => {
   assert.throws(() => decodeAnswer("napoli", without), { code: "migration.message-invalid" });
 });
 
+test("a cloud that lied is asked by others only", async (t) => {
+  const { world, directory } = await desk(t);
+  const rates = new RateCache(world, join(directory, "rates.json"));
+  rates.distrust("napoli");
+  assert.deepEqual([rates.distrusts("napoli"), rates.distrusts("roma")], [true, false]);
+});
+
 test("rates are kept, averaged, and survive a damaged file", async (t) => {
   const { world, directory } = await desk(t);
   const path = join(directory, "cache", "rates.json");

@@ -47,7 +47,7 @@ export async function askHelpers(tools: MigrationTools, need: HelpNeed): Promise
       : tools.transport
           .peers()
           .filter((peer) => peer.cloud !== source && tools.peer(peer.cloud) !== undefined)
-          .filter((peer) => mayHold(peer, missing))
+          .filter((peer) => !tools.rates.distrusts(peer.cloud) && mayHold(peer, missing))
           .slice(0, ASKED_MAX);
   const answers = await Promise.all(asked.map(({ cloud }) => ask(tools, need, cloud)));
   const helpers = answers.filter((helper) => helper !== undefined);

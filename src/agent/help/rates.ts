@@ -22,12 +22,22 @@ export type Rate = z.output<typeof rate>;
 export class RateCache {
   readonly #world: World;
   readonly #path: string;
+  readonly #liars = new Set<string>();
   #known: Promise<Map<string, Rate>> | undefined;
   #saved: Promise<void> = Promise.resolve();
 
   constructor(world: World, path: string) {
     this.#world = world;
     this.#path = path;
+  }
+
+  /** A cloud that sent what did not match its digest is not asked for help again in this life. */
+  distrust(cloud: string): void {
+    this.#liars.add(cloud);
+  }
+
+  distrusts(cloud: string): boolean {
+    return this.#liars.has(cloud);
   }
 
   async of(cloud: string): Promise<Rate | undefined> {

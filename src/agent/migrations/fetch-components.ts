@@ -148,7 +148,7 @@ async function gather(
   const { world, store } = tools;
   const { id, appliance } = course.record;
   let found = course.record;
-  await gatherComponents(world, {
+  const { liars } = await gatherComponents(world, {
     store,
     sources: [await mainSource(tools, holder, course), ...helpers.sources],
     references: componentsOf(appliance),
@@ -169,5 +169,6 @@ async function gather(
       await course.note(patch, "component-held", `${report.name} ${report.wireBytes} bytes`);
     },
   });
+  for (const { cloud } of liars) tools.rates.distrust(cloud);
   return found;
 }

@@ -3,6 +3,9 @@ import { CHECKPOINT_BYTES } from "../protocol.ts";
 import type { Building } from "./arrivals.ts";
 import { encodeState } from "./state.ts";
 
+/** The best that compression is trusted with. */
+const RAW_BYTES_PER_WIRE_BYTE = 4;
+
 /** Makes what has come durable while more comes: at most two intervals are lost in a crash. */
 export class Checkpoints {
   readonly #assembly: Assembly;
@@ -18,9 +21,14 @@ export class Checkpoints {
     this.#recipe = recipe;
   }
 
-  /** Counts bytes that came. @throws what the checkpoint before threw */
-  async count(bytes: number): Promise<void> {
-    this.#sinceBytes += bytes;
+  /**
+   * Counts what came by what it would cost to send it again. With several streams the bytes on the
+   * wire are counted for the one that looks, so that the raw bytes bound them on both sides.
+   *
+   * @throws what the checkpoint before threw
+   */
+  async count(rawBytes: number, wireBytes: number): Promise<void> {
+    this.#sinceBytes += Math.min(rawBytes, Math.max(wireBytes, rawBytes / RAW_BYTES_PER_WIRE_BYTE));
     if (this.#sinceBytes < CHECKPOINT_BYTES) return;
     this.#sinceBytes = 0;
     await this.#running;

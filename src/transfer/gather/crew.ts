@@ -232,8 +232,8 @@ class Round {
       await intake.take(piece);
       const { length } = piece.bytes;
       share.cameBytes += length;
-      tally.came(share.source, length, piece.patched);
-      await checkpoints.count(length);
+      const wireBytes = tally.came(share.source, length, piece.patched);
+      await checkpoints.count(length, wireBytes);
     };
   }
 

@@ -37,20 +37,22 @@ export class Tally {
     this.#tell(undefined);
   }
 
-  /** Bytes of contents came. */
-  came(source: GatherSource, bytes: number, patched = false): void {
+  /** Bytes of contents came; returns what has crossed the wire for them, about. */
+  came(source: GatherSource, bytes: number, patched = false): number {
     this.#missingBytes += bytes;
     if (patched) this.#patchedBytes += bytes;
     this.#doneBytes += bytes;
-    this.wire(source);
+    const wireBytes = this.wire(source);
     this.#tell(source.holder.cloud);
+    return wireBytes;
   }
 
   /** Counts what has crossed the wire to a source since anybody looked. */
-  wire(source: GatherSource): void {
+  wire(source: GatherSource): number {
     const { cloud } = source.holder;
     const bytes = this.#sources.takeWireBytes(source);
     if (bytes > 0) this.#wireBytes.set(cloud, (this.#wireBytes.get(cloud) ?? 0) + bytes);
+    return bytes;
   }
 
   /** Everything is to be done again; what travelled has travelled. */

@@ -57,3 +57,37 @@ test("an update crosses the wire as patches, from two sources", async () => {
   assert.deepEqual((await store.verify()).findings, []);
   assert.ok(await store.find(wanted.id));
 });
+
+test("another source goes on when one is gone for good", async () => {
+  await using clouds = await Clouds.start();
+  const { store, world } = clouds;
+  const other = await openSecond(clouds);
+  const files = Object.fromEntries(
+    Array.from({ length: 16 }, (_, index) => [`part-${index}`, noise(`${index}`, MIB)]),
+  );
+  const wanted = await addTree(clouds, other, "1.0-1", files);
+  const stays = await clouds.serving(sourceFrom(other));
+  const leaves = await clouds.serving(sourceFrom(other));
+  const receivers = [stays, leaves].map((server) => clouds.receiving(portOf(server)));
+  let gone: Promise<void> | undefined;
+  const report = await gatherComponents(world, {
+    store,
+    sources: receivers.map((receiver, index) => ({
+      holder: { cloud: index === 0 ? "stays" : "leaves", pricePerGB: 0, bitsPerSecond: 10e6 },
+      open: () => receiver,
+      holds: () => true,
+    })),
+    references: [referenceOf(wanted)],
+    owner: "migration:1",
+    signal: soon(),
+    stall_ms: 500,
+    onProgress: ({ source }) => {
+      if (source === "leaves") gone ??= leaves.close();
+    },
+  });
+  assert.ok(gone, "it was never asked");
+  await gone;
+  assert.deepEqual(report.liars, []);
+  assert.deepEqual((await store.verify()).findings, []);
+  assert.ok(await store.find(wanted.id));
+});
