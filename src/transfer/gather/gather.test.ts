@@ -153,3 +153,34 @@ test("takes from a source what it would send too slowly", async () => {
   // Half of it was its share.
   assert.ok(slow > 0 && slow < 9 * MIB, `${slow} bytes from the slow source`);
 });
+
+test("what several missing components share travels once", async () => {
+  await using clouds = await Clouds.start();
+  const there = await clouds.store("there");
+  const common = { shared: bytesOf("shared", 2 * MIB), too: bytesOf("too", 9000) };
+  const components = [];
+  for (const name of ["one", "two", "three"]) {
+    const own = { [name]: bytesOf(name, 100_000) };
+    components.push(await addFiles(there, name, { ...common, ...own }));
+  }
+  const source = clouds.source("there", there);
+  const report = await gatherComponents(clouds.world, clouds.options(components, [source]));
+  const missing = report.components.reduce((sum, { missingBytes }) => sum + missingBytes, 0);
+  assert.equal(missing, 2 * MIB + 9000 + 3 * 100_000);
+  assert.deepEqual((await clouds.here.verify()).findings, []);
+});
+
+test("a gathering that failed leaves nothing in the way of the next", async () => {
+  await using clouds = await Clouds.start();
+  const there = await clouds.store("there");
+  const common = { shared: bytesOf("shared", 2 * MIB) };
+  const one = await addFiles(there, "one", { ...common, one: bytesOf("one", MIB) });
+  const two = await addFiles(there, "two", { ...common, two: bytesOf("two", MIB) });
+  const source = clouds.source("there", there);
+  const [first, second] = [{ ...one, manifest: two.manifest }, two];
+  const both = gatherComponents(clouds.world, clouds.options([first, second], [source]));
+  await assert.rejects(both, { code: "migration.component-mismatch" });
+  const report = await gatherComponents(clouds.world, clouds.options([one, two], [source]));
+  assert.ok(report.components.length > 0);
+  assert.equal((await clouds.here.list()).length, 2);
+});

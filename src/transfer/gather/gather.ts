@@ -1,6 +1,7 @@
 import type { ComponentReference, World } from "#core";
 import { admit, fetchSmallBlobs } from "./blobs.ts";
 import type { ComponentReport, GatherOptions, GatherReport } from "./contract.ts";
+import { Claims } from "./claims.ts";
 import { Gate, settleAll } from "./gate.ts";
 import { ImageFetch } from "./image.ts";
 import { Sources } from "./sources.ts";
@@ -36,9 +37,10 @@ export async function gatherComponents(
   const halt = new AbortController();
   const work = { world, options, sources, signal: AbortSignal.any([signal, halt.signal]) };
   const [components, images] = [new Gate(COMPONENTS_MAX), new Gate(IMAGES_MAX)];
+  const claims = new Claims();
   const reports = missing.map((reference) =>
     components
-      .pass(() => gatherOne({ ...work, reference, images }))
+      .pass(() => gatherOne({ ...work, reference, images, claims }))
       .catch((error: unknown) => {
         halt.abort(error);
         throw error;
@@ -56,17 +58,28 @@ interface OneJob {
   readonly signal: AbortSignal;
   readonly reference: ComponentReference;
   readonly images: Gate;
+  readonly claims: Claims;
 }
 
 async function gatherOne(job: OneJob): Promise<ComponentReport> {
-  const { world, options, sources, reference, images } = job;
+  const done = Promise.withResolvers<void>();
+  try {
+    return await bringOne(job, done.promise);
+  } finally {
+    done.resolve();
+    job.claims.drop(done.promise);
+  }
+}
+
+async function bringOne(job: OneJob, done: Promise<void>): Promise<ComponentReport> {
+  const { world, options, sources, reference, images, claims } = job;
   const halt = new AbortController();
   const signal = AbortSignal.any([job.signal, halt.signal]);
   signal.throwIfAborted();
   const question = { component: reference.id, kind: "image", signal } as const;
   const tally = new Tally(world, sources, reference, options.onProgress);
   const errand = { options, sources, reference, signal, tally };
-  const image = new ImageFetch({ ...errand, world, question, gate: images });
+  const image = new ImageFetch({ ...errand, world, question, gate: images, claims, done });
   const guard = <T>(part: Promise<T>): Promise<T> =>
     part.catch((error: unknown) => {
       halt.abort(error);

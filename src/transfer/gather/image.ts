@@ -1,5 +1,4 @@
 /** Putting one missing image together. */
-import { createHash } from "node:crypto";
 import {
   hasCode,
   referenceOf,
@@ -9,20 +8,20 @@ import {
   type World,
 } from "#core";
 import { nearestBases } from "#delta";
-import { encodeRecipe } from "#image";
-import type { Assembly, ComponentStore, HeldRecipe } from "#repository";
-import type { FetchedRecipe } from "../contract.ts";
+import type { Assembly, HeldRecipe } from "#repository";
 import { BASES_MAX } from "../protocol.ts";
-import { headOf, measureWritten, sourceLied, type Building } from "./arrivals.ts";
+import { headOf, measureWritten, type Building } from "./arrivals.ts";
 import { fetchBlob } from "./blobs.ts";
 import { Checkpoints } from "./checkpoints.ts";
-import type { GatherOptions, GatherSource } from "./contract.ts";
+import type { Claims } from "./claims.ts";
+import type { GatherOptions } from "./contract.ts";
 import { BaseLost, copyContents } from "./copy.ts";
 import { Crew } from "./crew.ts";
 import type { Gate } from "./gate.ts";
 import { planCopies, type CopyPlan } from "./held.ts";
 import { ImageWriter } from "./image-writer.ts";
 import type { Measured } from "./measure.ts";
+import { Recipes, type Given } from "./recipes.ts";
 import { isSourceFault, type Question, type Sources } from "./sources.ts";
 import { decodeState } from "./state.ts";
 import type { Tally } from "./tally.ts";
@@ -36,13 +35,9 @@ export interface ImageJob {
   readonly tally: Tally;
   /** Images that are put together at a time. */
   readonly gate: Gate;
-}
-
-/** A recipe that a source gave. */
-interface Given extends FetchedRecipe {
-  readonly source: GatherSource;
-  /** sha256 of the encoded recipe. */
-  readonly digest: Buffer;
+  readonly claims: Claims;
+  /** Settles when the component is held, or will not be. */
+  readonly done: Promise<unknown>;
 }
 
 /** `again`: the assembly is gone, and what misled us is known; `no-recipe`: none leads to it. */
@@ -52,14 +47,14 @@ type Outcome = "whole" | "again" | "no-recipe";
 export class ImageFetch {
   readonly #job: ImageJob;
   #bases: readonly ComponentReference[] = [];
-  /** Recipes that were asked for, by source. */
-  readonly #given = new Map<GatherSource, Given>();
+  #recipes: Recipes;
   /** Held components that turned out to be unsound. */
   readonly #avoid = new Set<Digest>();
   #held: HeldRecipe | undefined;
 
   constructor(job: ImageJob) {
     this.#job = job;
+    this.#recipes = new Recipes(job, []);
   }
 
   /** Returns when the image is held, with what it is made of where that became known. */
@@ -71,6 +66,10 @@ export class ImageFetch {
   async #obtain(): Promise<void> {
     const { tally } = this.#job;
     this.#bases = await this.#pinBases();
+    this.#recipes = new Recipes(
+      this.#job,
+      this.#bases.map(({ id }) => id),
+    );
     for (;;) {
       const assembly = await this.#assemble();
       if (assembly === undefined) return;
@@ -104,57 +103,13 @@ export class ImageFetch {
 
   async #attempt(assembly: Assembly): Promise<Outcome> {
     try {
-      const given = await this.#recipe();
-      if (given === undefined) {
-        await assembly.abort();
-        return "no-recipe";
-      }
+      const given = await this.#recipes.first();
+      if (given === undefined) return await this.#withoutRecipe(assembly);
       return await this.#job.gate.pass(() => this.#build(assembly, given));
     } finally {
       // After commit and abort this does nothing.
       await assembly.release();
     }
-  }
-
-  /** A recipe from the first source that gives one; undefined when none is left. */
-  async #recipe(): Promise<Given | undefined> {
-    const { sources, question } = this.#job;
-    const known = sources.usable(question).flatMap((source) => this.#given.get(source) ?? []);
-    if (known[0] !== undefined) return known[0];
-    for (;;) {
-      const [source] = sources.usable(question);
-      if (source === undefined) return undefined;
-      try {
-        return await this.#ask(source);
-      } catch (error) {
-        question.signal.throwIfAborted();
-        if (!isSourceFault(error)) throw error;
-        sources.fail(source, question, error);
-      }
-    }
-  }
-
-  async #ask(source: GatherSource): Promise<Given> {
-    const known = this.#given.get(source);
-    if (known !== undefined) return known;
-    const { sources, reference, question, tally } = this.#job;
-    const { id, sizeBytes } = reference;
-    const bases = this.#bases.map((base) => base.id);
-    const fetched = await sources.ask(source, question, async ({ receiver, signal }) => {
-      try {
-        return await receiver.fetchRecipe(id, bases, signal);
-      } finally {
-        tally.wire(source);
-      }
-    });
-    if (fetched.recipe.sizeBytes !== sizeBytes) {
-      const message = `the recipe is of ${fetched.recipe.sizeBytes} bytes, not ${sizeBytes}`;
-      throw sourceLied(id, message);
-    }
-    const digest = createHash("sha256").update(encodeRecipe(fetched.recipe)).digest();
-    const given = { ...fetched, source, digest };
-    this.#given.set(source, given);
-    return given;
   }
 
   async #build(assembly: Assembly, given: Given): Promise<Outcome> {
@@ -183,12 +138,24 @@ export class ImageFetch {
     return await this.#commit(assembly, building, given, plans);
   }
 
+  /**
+   * The blob is asked for where nobody has a recipe. What came before is not given up for it while
+   * a source may yet come back.
+   *
+   * @throws why no recipe came
+   */
+  async #withoutRecipe(assembly: Assembly): Promise<Outcome> {
+    const { sources, question } = this.#job;
+    const nothingToLose = assembly.state === undefined && sources.wasRefused(question);
+    if (!nothingToLose && !sources.wasMisled(question)) throw sources.exhausted(question);
+    await assembly.abort();
+    return "no-recipe";
+  }
+
   /** How to go on when the contents cannot be had by this recipe; undefined: later, if at all. */
   #otherwise(given: Given): Outcome | undefined {
     const { sources, question } = this.#job;
-    this.#given.delete(given.source);
-    const others = sources.usable(question).map((source) => this.#given.get(source));
-    if (others.some((other) => other?.digest.equals(given.digest) === false)) return "again";
+    if (this.#recipes.hasOtherThan(given)) return "again";
     return sources.wasMisled(question) ? "no-recipe" : undefined;
   }
 
@@ -223,37 +190,57 @@ export class ImageFetch {
     checkpoints: Checkpoints,
     plans: CopyPlan[],
   ): Promise<void> {
-    const { options, question } = this.#job;
-    const pin = (ids: readonly Digest[]) => options.store.pin(options.owner, ids);
-    const { store } = options;
-    const open = openContents(building);
-    const wanted = { store, recipe: given.recipe, open, bases: this.#bases };
+    const { claims, done, question } = this.#job;
+    const copies = await this.#plan(building);
+    plans.push(...copies);
+    const copied = new Set(copies.flatMap(({ pairs }) => pairs.map(({ to }) => to)));
+    const missing = openContents(building).filter((content) => !copied.has(content));
+    const { now, others } = claims.take(given.recipe, missing, done);
+    await this.#together(building, copies, () => this.#fetch(building, given, checkpoints, now));
+    if (others.size > 0) {
+      await unlessAborted(Promise.allSettled(others), question.signal);
+      const more = await this.#plan(building);
+      plans.push(...more);
+      await this.#copy(building, more, question.signal);
+    }
+    await this.#fetch(building, given, checkpoints, openContents(building));
+  }
+
+  /** What to copy of the contents that are not whole yet. */
+  async #plan(building: Building): Promise<CopyPlan[]> {
+    const { store, owner } = this.#job.options;
+    const { recipe } = building;
+    const plans: CopyPlan[] = [];
+    const wanted = { store, recipe, open: openContents(building), bases: this.#bases };
+    const pin = (ids: readonly Digest[]) => store.pin(owner, ids);
     for await (const plan of planCopies({ ...wanted, avoid: this.#avoid, pin })) plans.push(plan);
-    const copied = new Set(plans.flatMap(({ pairs }) => pairs.map(({ to }) => to)));
+    return plans;
+  }
+
+  /** Ends only when both have ended; when one fails the other is stopped. */
+  async #together(
+    building: Building,
+    copies: readonly CopyPlan[],
+    fetching: () => Promise<void>,
+  ): Promise<void> {
     const halt = new AbortController();
-    const signal = AbortSignal.any([question.signal, halt.signal]);
-    const copying = this.#copy(store, building, plans, signal);
+    const signal = AbortSignal.any([this.#job.question.signal, halt.signal]);
+    const copying = this.#copy(building, copies, signal);
     copying.catch(() => undefined);
     try {
-      const missing = open.filter((content) => !copied.has(content));
-      await this.#fetch(building, given, checkpoints, missing);
-      await copying;
+      await fetching();
     } catch (error) {
       halt.abort(error);
       await copying.catch(() => undefined);
       throw error;
     }
-    await this.#fetch(building, given, checkpoints, openContents(building));
+    await copying;
   }
 
   /** A component that cannot be read is left out: its contents are fetched then. */
-  async #copy(
-    store: ComponentStore,
-    building: Building,
-    plans: readonly CopyPlan[],
-    signal: AbortSignal,
-  ): Promise<void> {
-    const { world, tally } = this.#job;
+  async #copy(building: Building, plans: readonly CopyPlan[], signal: AbortSignal): Promise<void> {
+    const { world, tally, options } = this.#job;
+    const { store } = options;
     for (const { held, pairs } of plans) {
       const onCopied = (bytes: number) => tally.copied(held.component, bytes);
       try {
@@ -275,8 +262,7 @@ export class ImageFetch {
   ): Promise<void> {
     if (contents.length === 0) return;
     const { world, sources, question, tally } = this.#job;
-    const sameRecipe = (other: Given | undefined): boolean =>
-      other === undefined || other.digest.equals(given.digest);
+    const recipes = this.#recipes;
     const crew = new Crew(
       {
         world,
@@ -286,10 +272,10 @@ export class ImageFetch {
         tally,
         checkpoints,
         agree: async (source) => {
-          const other = await this.#ask(source);
-          return sameRecipe(other) ? other.bases : undefined;
+          const other = await recipes.of(source);
+          return recipes.disagrees(source, given) ? undefined : other.bases;
         },
-        disagrees: (source) => !sameRecipe(this.#given.get(source)),
+        disagrees: (source) => recipes.disagrees(source, given),
       },
       contents,
     );
@@ -316,7 +302,7 @@ export class ImageFetch {
     }
     const sketches = facts.map(({ sketch }) => sketch);
     this.#held = { component: this.#job.reference.id, recipe, digests, sketches };
-    this.#blameOthers((other) => !other.digest.equals(given.digest));
+    this.#recipes.proven(given);
     this.#job.tally.whole();
     return "whole";
   }
@@ -334,17 +320,7 @@ export class ImageFetch {
       world.log.log("error", "a held component is not sound", { component });
     }
     if (unsound.length > 0) return;
-    this.#blameOthers((other) => other.digest.equals(given.digest), cause);
-  }
-
-  #blameOthers(lied: (given: Given) => boolean, cause?: unknown): void {
-    const { sources, reference, question } = this.#job;
-    for (const [source, given] of this.#given) {
-      if (!lied(given)) continue;
-      this.#given.delete(source);
-      const message = `the recipe of ${source.holder.cloud} leads to another image`;
-      sources.ban(source, question, sourceLied(reference.id, message, cause));
-    }
+    this.#recipes.refuted(given, cause);
   }
 
   /** The last resort: the digest of the whole decides. */
@@ -354,6 +330,19 @@ export class ImageFetch {
     tally.asBlob = true;
     await fetchBlob({ ...this.#job, signal: question.signal }, blob);
     tally.whole();
+  }
+}
+
+/** Waits, but no longer than the signal lets. @throws its reason */
+async function unlessAborted(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  const aborted = Promise.withResolvers<never>();
+  const abort = (): void => aborted.reject(signal.reason as Error);
+  signal.addEventListener("abort", abort, { once: true });
+  try {
+    await Promise.race([work, aborted.promise]);
+  } finally {
+    signal.removeEventListener("abort", abort);
   }
 }
 

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { test } from "node:test";
 import * as fc from "fast-check";
+import { TesseraError } from "#core";
 import { addFiles, bytesOf, Clouds, MIB } from "./gather.suite.ts";
 import { gatherComponents } from "./gather.ts";
 import { decodeState, encodeState } from "./state.ts";
@@ -114,4 +115,27 @@ test("a damaged part is found when a fetch goes on", async () => {
   const again = clouds.source("there", there);
   const { components } = await gatherComponents(clouds.world, clouds.options([wanted], [again]));
   assert.equal(components[0]?.missingBytes, 31 * (MIB / 2 + 7));
+});
+
+test("what came is kept when the only source is gone", async () => {
+  await using clouds = await Clouds.start();
+  const there = await clouds.store("there");
+  const wanted = await addFiles(there, "big", manyFiles());
+  const lost = new TesseraError("peer", "transfer.token-refused", "it was restarted");
+  let pieces = 0;
+  const dying = clouds.source("there", there, {
+    piece: (piece) => {
+      pieces += 1;
+      if (pieces > 30) throw lost;
+      return piece;
+    },
+  });
+  const deaf = clouds.source("there", there, { asked: () => Promise.reject(lost) });
+  for (const source of [dying, deaf]) {
+    const gathering = gatherComponents(clouds.world, clouds.options([wanted], [source]));
+    await assert.rejects(gathering, { code: "transfer.token-refused" });
+  }
+  const again = clouds.source("there", there);
+  const { components } = await gatherComponents(clouds.world, clouds.options([wanted], [again]));
+  assert.equal(components[0]?.missingBytes, 30 * (MIB / 2 + 7));
 });

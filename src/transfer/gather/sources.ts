@@ -139,6 +139,12 @@ export class Sources {
     return failed.some((error) => isLie(error) || codes.some((code) => hasCode(error, code)));
   }
 
+  /** True when everybody who was asked answered that it is not offered. */
+  wasRefused(question: Question): boolean {
+    const failed = [...(this.#failed.get(keyOf(question))?.values() ?? [])];
+    return failed.every((error) => hasCode(error, "transfer.not-offered"));
+  }
+
   /** The error when nobody is left. */
   exhausted(question: Question): TesseraError {
     const failed = [...(this.#failed.get(keyOf(question)) ?? [])];
