@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { hexOf, type Digest, type World } from "#core";
+import { hasCode, hexOf, type Digest, type World } from "#core";
 import { digestOf } from "./blobs.ts";
 import { decodePin, type Pin } from "./decode.ts";
 import { RECORD_BYTES_MAX, type Layout } from "./layout.ts";
@@ -24,16 +24,28 @@ export class Pins {
     return this.#world.files.remove(this.#path(owner));
   }
 
-  /** A pin file that is not readable is an error: what it protects is not known. */
+  /**
+   * A pin file that is not readable is an error: what it protects is not known. One that has gone
+   * since it was listed protects nothing.
+   */
   async all(): Promise<Map<string, readonly Digest[]>> {
     const pins = new Map<string, readonly Digest[]>();
     for (const name of await this.#world.files.list(this.#layout.pins)) {
       if (!name.endsWith(".json")) continue;
       const path = join(this.#layout.pins, name);
-      const { owner, ids } = decodePin(await this.#world.files.readFile(path, RECORD_BYTES_MAX));
-      pins.set(owner, ids);
+      const pin = await this.#read(path);
+      if (pin !== undefined) pins.set(pin.owner, pin.ids);
     }
     return pins;
+  }
+
+  async #read(path: string): Promise<Pin | undefined> {
+    try {
+      return decodePin(await this.#world.files.readFile(path, RECORD_BYTES_MAX));
+    } catch (error) {
+      if (hasCode(error, "system.not-found")) return undefined;
+      throw error;
+    }
   }
 
   async ownersOf(id: Digest): Promise<string[]> {
