@@ -52,7 +52,7 @@ const PEERS: Readonly<Record<string, { case_: string; make: string; peer(dir: st
     case_: "discard",
     make: RANDOM,
     peer: (dir) => ({
-      serve: `exec nbdkit --foreground --readonly --tls=require --tls-certificates=${dir}/tls --no-tls-verify-peer -i 127.0.0.1 -p ${PORT} file ${dir}/sent`,
+      serve: `exec nbdkit --foreground --readonly --tls=require --tls-certificates=${dir}/tls -i 127.0.0.1 -p ${PORT} file ${dir}/sent`,
       port: PORT,
       fetch: `nbdcopy 'nbds://localhost:${PORT}/?tls-certificates=${dir}/tls' null:`,
     }),

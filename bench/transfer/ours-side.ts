@@ -95,6 +95,8 @@ function sourceOf(store: ComponentStore, sides: Sides): DataSource {
     openUserData: () => openFileDevice(world, disk, { readOnly: true }),
     openComponent: (id) => contentsOf(store, id),
     openBase: async (id) => ((await store.find(id)) ? await contentsOf(store, id) : undefined),
+    openBaseBlob: async (digest) =>
+      (await store.hasBlob(digest)) ? await store.openBlob(digest) : undefined,
     openLineage: async (digest) =>
       digest === lineage?.digest
         ? { old: await openFileDevice(world, lineage.path, { readOnly: true }) }
@@ -124,15 +126,37 @@ async function send(sides: Sides): Promise<void> {
   await server.close();
 }
 
+/** A receiver that counts what its requests took, by kind. */
+function counting(receiver: DataReceiver, counts: Record<string, number>): DataReceiver {
+  const count = (kind: string, bytes: number): number => {
+    counts[kind] = (counts[kind] ?? 0) + bytes;
+    return bytes;
+  };
+  return {
+    fetchBlob: async (...args) => count("blobBytes", await receiver.fetchBlob(...args)),
+    fetchRecipe: async (...args) => {
+      const fetched = await receiver.fetchRecipe(...args);
+      count("recipeBytes", fetched.wireBytes);
+      return fetched;
+    },
+    fetchContents: async (...args) => count("contentsBytes", await receiver.fetchContents(...args)),
+    fetchUserData: (...args) => receiver.fetchUserData(...args),
+    wireBytes: () => receiver.wireBytes(),
+    close: () => receiver.close(),
+  };
+}
+
 async function fetchComponent(
   store: ComponentStore,
   receiver: DataReceiver,
   reference: ComponentReference,
 ): Promise<object> {
+  const counts: Record<string, number> = {};
+  const counted = counting(receiver, counts);
   const report = await gatherComponents(world, {
     store,
     sources: [
-      { holder: { cloud: "sender", pricePerGB: 0 }, open: () => receiver, holds: () => true },
+      { holder: { cloud: "sender", pricePerGB: 0 }, open: () => counted, holds: () => true },
     ],
     references: [reference],
     owner: "bench",
@@ -140,7 +164,7 @@ async function fetchComponent(
   });
   const [only] = report.components;
   const { heldBytes = 0, patchedBytes = 0, missingBytes = 0 } = only ?? {};
-  return { wireBytes: report.wireBytes, heldBytes, patchedBytes, missingBytes };
+  return { ...counts, wireBytes: report.wireBytes, heldBytes, patchedBytes, missingBytes };
 }
 
 async function fetchDisk(receiver: DataReceiver, { disk = "", lineage }: Sides): Promise<object> {

@@ -80,17 +80,16 @@ async function fetchBoth([sender, receiver]: readonly [Process, Process]): Promi
   const sent = await sender.said();
   return {
     more: {
-      fetch_s: received["seconds"] ?? 0,
-      wireBytes: received["wireBytes"] ?? 0,
-      senderCpu_s: sent["cpu_s"] ?? 0,
-      receiverCpu_s: received["cpu_s"] ?? 0,
-      senderPeakMiB: sent["peakMiB"] ?? 0,
-      receiverPeakMiB: received["peakMiB"] ?? 0,
-      heldBytes: received["heldBytes"] ?? 0,
-      patchedBytes: received["patchedBytes"] ?? 0,
-      missingBytes: received["missingBytes"] ?? 0,
+      ...named("sender", sent),
+      ...received,
+      ...named("receiver", received),
     },
   };
+}
+
+/** Figures that both sides tell, by side. */
+function named(side: Side, { cpu_s = 0, peakMiB = 0 }: Readonly<Record<string, number>>) {
+  return { [`${side}Cpu_s`]: cpu_s, [`${side}PeakMiB`]: peakMiB };
 }
 
 function ours(name: string, how: string, { cached = false }: Variant): Tool {

@@ -8,10 +8,11 @@ const SOCAT = "socat -u -b 262144";
  * @param encode shell command of the sender, to its standard output; `$OLD` and `$NEW` are the files
  * @param decode of the receiver, from standard input; `$OUT` is the file to write
  */
-function pipe(name: string, encode: string, decode: string): Tool {
+function pipe(name: string, encode: string, decode: string, slow = false): Tool {
   return {
     name,
     how: `\`${encode} | socat\``,
+    slow,
     async fetch(scene: Scene) {
       const { link, pair, target } = scene;
       const out = `${target}/image`;
@@ -34,6 +35,8 @@ function patchFrom(level: number): Tool {
     `zstd-${level}-patch-from`,
     `zstd -q -${level} ${options} -c $NEW`,
     `zstd -q -d ${options} -o $OUT`,
+    // Compressing at 2 MB/s takes longer than others take for all.
+    level > 9,
   );
 }
 
