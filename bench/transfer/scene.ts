@@ -117,5 +117,3 @@ export function childrenCpu_s(): number {
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
   return (Number(fields[13]) + Number(fields[14])) / 100;
 }
-
-export type { LinkShape };

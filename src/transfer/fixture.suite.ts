@@ -5,12 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { TesseraError, type BlobReference, type Digest, type World } from "#core";
 import { createMemoryDevice, type BlockDevice } from "#block";
-import {
-  openRepository,
-  type BlobReader,
-  type ComponentStore,
-  type PackCache,
-} from "#repository";
+import { openRepository, type BlobReader, type ComponentStore, type PackCache } from "#repository";
 import { realWorld } from "#system";
 import type { DataReceiver, DataSource } from "./contract.ts";
 import type { ResumeStore } from "./handshake.ts";

@@ -3,13 +3,6 @@ import { violation } from "./errors.ts";
 
 const BYTES_MAX = 8;
 
-/** Bytes that a number takes. */
-export function varintLength(value: number): number {
-  let length = 1;
-  for (let rest = value; rest >= 0x80; rest = Math.floor(rest / 0x80)) length += 1;
-  return length;
-}
-
 /** Gathers numbers. */
 export class VarintWriter {
   #bytes = Buffer.allocUnsafe(256);
