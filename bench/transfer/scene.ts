@@ -1,7 +1,7 @@
 /** What every tool is measured with: two files, the link, and programs on either side of it. */
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { readFileSync } from "node:fs";
-import type { Link, LinkShape, Side } from "./link.ts";
+import type { Link, Side } from "./link.ts";
 
 /** A file that the receiver holds and the one that it shall get. */
 export interface Pair {
