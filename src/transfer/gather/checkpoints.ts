@@ -1,8 +1,9 @@
 import type { Assembly } from "#repository";
-import { CHECKPOINT_BYTES } from "../protocol.ts";
 import type { Building } from "./arrivals.ts";
 import { encodeState } from "./state.ts";
 
+/** Two intervals and a piece of a content that is not whole stay below the 8 MiB that may come again. */
+const INTERVAL_BYTES = 3 * 2 ** 20;
 /** The best that compression is trusted with. */
 const RAW_BYTES_PER_WIRE_BYTE = 4;
 
@@ -29,7 +30,7 @@ export class Checkpoints {
    */
   async count(rawBytes: number, wireBytes: number): Promise<void> {
     this.#sinceBytes += Math.min(rawBytes, Math.max(wireBytes, rawBytes / RAW_BYTES_PER_WIRE_BYTE));
-    if (this.#sinceBytes < CHECKPOINT_BYTES) return;
+    if (this.#sinceBytes < INTERVAL_BYTES) return;
     this.#sinceBytes = 0;
     await this.#running;
     this.#running = this.#make();
