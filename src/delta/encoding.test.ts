@@ -93,6 +93,7 @@ test("at every level a pack finds what its dictionary has, at the beginning too"
 
 const SIZES: readonly (readonly [number, number])[] = [
   [50_000, 60_000],
+  [400_000, 500_000],
   [90_000, PATCHED_LIMITS.referenceBytesMax],
   [2 * MIB, 5 * MIB],
 ];

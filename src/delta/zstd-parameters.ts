@@ -26,6 +26,9 @@ function within(value: number, least: number, most: number): number {
   return Math.max(least, Math.min(most, value));
 }
 
+/** Up to this span a table with room for all that is in it costs little. */
+const SMALL_SPAN_LOG = 22;
+
 /**
  * Parameters with which a pack finds what its dictionary has: the window spans both, and the
  * tables grow with both. As zstd chooses them they index only the end of a large dictionary. The
@@ -43,7 +46,8 @@ export function solidParameters(
   const spanLog = log2Of(rawBytes + referenceBytes);
   const windowLog = within(spanLog, 17, 26);
   if (referenceBytes === 0) return { compressionLevel: level, windowLog };
-  const sparse = referenceBytes > 2 * rawBytes || level >= 9 ? 1 : 2;
+  const roomy = level >= 9 || (level >= 3 && spanLog <= SMALL_SPAN_LOG);
+  const sparse = referenceBytes > 2 * rawBytes || roomy ? 1 : 2;
   const hashLog = within(spanLog - sparse, 14, 24);
   if (level < 3) return { compressionLevel: level, windowLog, hashLog };
   if (level < TREE_LEVEL) return rowParameters(Math.max(6, level), windowLog, hashLog);
