@@ -21,6 +21,8 @@ const QUICK_LEVEL = 1;
 const QUICK_PATCH_LEVEL = 6;
 const QUICK_FRAMES_MAX = 256;
 const SLOW_SAMPLES_MAX = 24;
+/** Times that packs are sampled: plain ones, patched ones quickly, patched ones. */
+const SAMPLINGS_MAX = 3;
 
 export interface EstimateInput {
   readonly clock: Clock;
@@ -89,6 +91,21 @@ function spread<T>(items: readonly T[], most: number): T[] {
   ).filter((item) => item !== undefined);
 }
 
+/**
+ * The same list so that every beginning of it is spread over the whole: packs come by size, and the
+ * time may not suffice for all.
+ */
+function interleaved<T>(items: readonly T[]): T[] {
+  const step = Math.max(1, Math.round(items.length * (Math.sqrt(5) / 2 - 0.5)));
+  const taken = new Set<number>();
+  for (let at = Math.floor(items.length / 2); taken.size < items.length; at += step) {
+    let index = at % items.length;
+    while (taken.has(index)) index = (index + 1) % items.length;
+    taken.add(index);
+  }
+  return [...taken].flatMap((index) => items[index] ?? []);
+}
+
 function wireBytesOf(frames: readonly ReadyFrame[]): number {
   const parts = frames.flatMap((frame) => frame.parts);
   return parts.reduce((sum, { length }) => sum + length, 0);
@@ -100,15 +117,13 @@ class Sampler {
   readonly #encoder: PackEncoder;
   readonly #memoryBytes: number;
   readonly #slots: Slots;
-  readonly #end_ms: number;
 
   constructor(input: EstimateInput) {
-    const { component, bases, packs, conditions, clock, budget_ms } = input;
+    const { component, bases, packs, conditions } = input;
     this.#input = input;
     this.#slots = new Slots(Math.max(1, Math.floor(conditions.cores)));
     this.#encoder = new PackEncoder({ component, bases, packs, slots: this.#slots });
     this.#memoryBytes = encodingMemoryBytes(conditions.bitsPerSecond);
-    this.#end_ms = clock.monotonic() + budget_ms;
   }
 
   async candidates(plans: readonly PackPlan[]): Promise<Candidate[]> {
@@ -127,14 +142,16 @@ class Sampler {
     return candidates;
   }
 
-  /** Encodes `plans` one after the other, at least one, as long as there is time. */
+  /** Encodes `plans` in their order, at least one, as long as its share of time lasts. */
   async solid(plans: readonly PackPlan[], level: number): Promise<Map<PackPlan, number>> {
     const sizes = new Map<PackPlan, number>();
     const left = [...plans];
+    const { clock, budget_ms } = this.#input;
+    const end_ms = clock.monotonic() + budget_ms / SAMPLINGS_MAX;
     const worker = async (): Promise<void> => {
       for (let plan = left.shift(); plan !== undefined; plan = left.shift()) {
         sizes.set(plan, wireBytesOf(await this.#solidFrames(plan, level)));
-        if (this.#input.clock.monotonic() > this.#end_ms) return;
+        if (clock.monotonic() > end_ms) return;
       }
     };
     const memory = Math.max(...plans.map((plan) => this.#memoryOf(plan, level)), 1);
@@ -192,24 +209,44 @@ async function solidSamples(
   const plain = plans.filter((plan) => kindOf(plan) === "plain");
   const samples: PackSample[] = [];
   if (plain.length > 0) {
-    const real = await sampler.solid(spread(plain, SLOW_SAMPLES_MAX), level);
-    const measured = [...real.keys()];
-    const quick = await sampler.direct(measured, QUICK_LEVEL, QUICK_FRAMES_MAX);
-    const all = await sampler.direct(plain, QUICK_LEVEL, QUICK_FRAMES_MAX);
-    samples.push(scaled("plain", real, all / quick));
+    const quick = new Map<PackPlan, number>();
+    const framesMax = Math.max(1, Math.floor(QUICK_FRAMES_MAX / plain.length));
+    for (const plan of plain) {
+      quick.set(plan, plan.rawBytes * (await sampler.direct([plan], QUICK_LEVEL, framesMax)));
+    }
+    samples.push(await sampleOf("plain", sampler, quick, level));
   }
   if (patched.length > 0) {
-    const some = spread(patched, SLOW_SAMPLES_MAX);
-    const real = await sampler.solid(some, level);
-    const quick = await sampler.solid(patched, QUICK_PATCH_LEVEL);
-    const ratio = (wanted: readonly PackPlan[]): number => {
-      const known = wanted.filter((plan) => quick.has(plan));
-      const raw = known.reduce((sum, { rawBytes }) => sum + rawBytes, 0);
-      return raw === 0 ? 1 : known.reduce((sum, plan) => sum + (quick.get(plan) ?? 0), 0) / raw;
-    };
-    samples.push(scaled("patched", real, ratio(patched) / ratio([...real.keys()])));
+    const quick = await sampler.solid(interleaved(patched), QUICK_PATCH_LEVEL);
+    samples.push(await sampleOf("patched", sampler, quick, level));
   }
   return samples;
+}
+
+/**
+ * Encodes some packs at the real level, those first that are most like the whole, as there may be
+ * time for few; what the quick sizes say of the others corrects them.
+ */
+async function sampleOf(
+  kind: string,
+  sampler: Sampler,
+  quick: ReadonlyMap<PackPlan, number>,
+  level: number,
+): Promise<PackSample> {
+  const tried = [...quick.keys()];
+  const overall = ratioOf(tried, quick);
+  const distance = (plan: PackPlan): number => Math.abs(ratioOf([plan], quick) - overall);
+  const typical = tried.toSorted((a, b) => distance(a) - distance(b)).slice(0, SLOW_SAMPLES_MAX);
+  const real = await sampler.solid(typical, level);
+  const measured = ratioOf([...real.keys()], quick);
+  return scaled(kind, real, measured > 0 ? overall / measured : 1);
+}
+
+/** Encoded over raw bytes of some packs; each has a size. */
+function ratioOf(plans: readonly PackPlan[], sizes: ReadonlyMap<PackPlan, number>): number {
+  const raw = plans.reduce((sum, { rawBytes }) => sum + rawBytes, 0);
+  const encoded = plans.reduce((sum, plan) => sum + (sizes.get(plan) ?? 0), 0);
+  return encoded / Math.max(1, raw);
 }
 
 function scaled(kind: string, sizes: ReadonlyMap<PackPlan, number>, factor: number): PackSample {

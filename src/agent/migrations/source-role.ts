@@ -193,7 +193,7 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
 
   async #offer(course: SourceCourse): Promise<void> {
     const { world, dataServer } = this.#tools;
-    const { id, peerCertificate, bytesPerSecondMax } = course.record;
+    const { id, peerCertificate, bytesPerSecondMax, plan } = course.record;
     const token = newToken(world.random);
     await dataServer.withdraw(id);
     await dataServer.offer({
@@ -203,6 +203,7 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
       source: this.#source(course),
       ...(bytesPerSecondMax === undefined ? {} : { bytesPerSecondMax }),
       cores: Math.max(1, this.#tools.freeCores()),
+      ...(plan.rate.from === "assumed" ? {} : { expectedBitsPerSecond: plan.rate.bitsPerSecond }),
       onProgress: (event) => this.#tools.progress(id, event),
     });
     this.#dataToken = token;
