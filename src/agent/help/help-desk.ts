@@ -2,7 +2,7 @@
 import { reportOf, TesseraError, type Digest, type Json, type World } from "#core";
 import type { ComponentStore } from "#repository";
 import { newToken, type DataEndpoint, type DataServer, type DataSource } from "#transfer";
-import { openContents } from "../migrations/contents.ts";
+import { componentSource, notOffered } from "../migrations/contents.ts";
 import { createTurns } from "../turns.ts";
 import { decodeQuestion, type HelpAnswer } from "./messages.ts";
 
@@ -147,16 +147,7 @@ export class HelpDesk {
     const { store } = this.#tools;
     let allowed: Promise<ReadonlySet<Digest>> | undefined;
     return {
-      components,
-      packs: store.packs,
-      openComponent: async (id) => {
-        if (components.includes(id)) return await openContents(store, id);
-        throw notOffered(id);
-      },
-      openBase: async (id) =>
-        (await store.find(id)) === undefined ? undefined : await openContents(store, id),
-      openBaseBlob: async (digest) =>
-        (await store.hasBlob(digest)) ? await store.openBlob(digest) : undefined,
+      ...componentSource(store, components),
       openBlob: async (digest) => {
         allowed ??= this.#blobsOf(components);
         if ((await allowed).has(digest)) return await store.openBlob(digest);
@@ -177,10 +168,6 @@ export class HelpDesk {
     }
     return blobs;
   }
-}
-
-function notOffered(digest: Digest): TesseraError {
-  return refused("transfer.not-offered", digest);
 }
 
 function refused(code: string, what: string): TesseraError {

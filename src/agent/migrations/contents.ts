@@ -1,6 +1,6 @@
-import type { Digest } from "#core";
+import { TesseraError, type Digest } from "#core";
 import type { ComponentStore } from "#repository";
-import type { ComponentContents } from "#transfer";
+import type { ComponentContents, DataSource } from "#transfer";
 
 /** A held component by its contents; whoever opens it closes the reader. */
 export async function openContents(store: ComponentStore, id: Digest): Promise<ComponentContents> {
@@ -11,4 +11,28 @@ export async function openContents(store: ComponentStore, id: Digest): Promise<C
     await reader.close();
     throw cause;
   }
+}
+
+export function notOffered(digest: Digest): TesseraError {
+  const message = `${digest} is not part of what is offered`;
+  return new TesseraError("peer", "transfer.not-offered", message, { subject: digest });
+}
+
+/** What a sender serves of these components; anything that is held may be a base. */
+export function componentSource(
+  store: ComponentStore,
+  components: readonly Digest[],
+): Pick<DataSource, "components" | "packs" | "openComponent" | "openBase" | "openBaseBlob"> {
+  return {
+    components,
+    packs: store.packs,
+    openComponent: async (id) => {
+      if (components.includes(id)) return await openContents(store, id);
+      throw notOffered(id);
+    },
+    openBase: async (id) =>
+      (await store.find(id)) === undefined ? undefined : await openContents(store, id),
+    openBaseBlob: async (digest) =>
+      (await store.hasBlob(digest)) ? await store.openBlob(digest) : undefined,
+  };
 }

@@ -20,7 +20,7 @@ import {
   type Proposal,
   type SourceStatus,
 } from "./messages.ts";
-import { openContents } from "./contents.ts";
+import { componentSource, notOffered } from "./contents.ts";
 import { evictKept } from "./kept.ts";
 import { countersign } from "./receipt.ts";
 import type { SourceRecord } from "./record.ts";
@@ -219,16 +219,7 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
     const directory = machines.store.directory(course.record.machine.uuid);
     const components = componentsOf(course.record.appliance).map(({ id }) => id);
     return {
-      components,
-      packs: store.packs,
-      openComponent: async (id) => {
-        if (components.includes(id)) return await openContents(store, id);
-        throw notOffered(id);
-      },
-      openBase: async (id) =>
-        (await store.find(id)) === undefined ? undefined : await openContents(store, id),
-      openBaseBlob: async (digest) =>
-        (await store.hasBlob(digest)) ? await store.openBlob(digest) : undefined,
+      ...componentSource(store, components),
       openBlob: async (digest) => {
         this.#allowed ??= this.#blobs(course.record);
         if ((await this.#allowed).has(digest)) return await store.openBlob(digest);
@@ -294,9 +285,4 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
     await store.unpin(`migration:${id}`);
     return { event: "rolled-back" };
   }
-}
-
-function notOffered(digest: Digest): TesseraError {
-  const message = `${digest} is not part of this migration`;
-  return new TesseraError("peer", "transfer.not-offered", message, { subject: digest });
 }

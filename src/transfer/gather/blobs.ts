@@ -9,7 +9,7 @@ import {
 import { nearestBases } from "#delta";
 import type { ComponentStore, HeldRecipe } from "#repository";
 import type { GatherOptions } from "./contract.ts";
-import { settleAll } from "./gate.ts";
+import { settleAll } from "./settle.ts";
 import type { Sources } from "./sources.ts";
 import type { Tally } from "./tally.ts";
 

@@ -3,7 +3,7 @@ import { TesseraError, type Digest } from "#core";
 import type { ContentExtent } from "#image";
 import type { BlobReader, ComponentStore, HeldRecipe } from "#repository";
 import type { Building } from "./arrivals.ts";
-import { settleAll } from "./gate.ts";
+import { settleAll } from "./settle.ts";
 
 /** One read. */
 const WINDOW_BYTES = 2 ** 20;

@@ -2,7 +2,8 @@ import type { ComponentReference, World } from "#core";
 import { admit, fetchSmallBlobs } from "./blobs.ts";
 import type { ComponentReport, GatherOptions, GatherReport } from "./contract.ts";
 import { Claims } from "./claims.ts";
-import { Gate, settleAll } from "./gate.ts";
+import { settleAll } from "./settle.ts";
+import { Slots } from "../slots.ts";
 import { ImageFetch } from "./image.ts";
 import { Sources } from "./sources.ts";
 import { Tally } from "./tally.ts";
@@ -36,11 +37,11 @@ export async function gatherComponents(
   const sources = new Sources(world, options.sources, options.stall_ms);
   const halt = new AbortController();
   const work = { world, options, sources, signal: AbortSignal.any([signal, halt.signal]) };
-  const [components, images] = [new Gate(COMPONENTS_MAX), new Gate(IMAGES_MAX)];
+  const [components, images] = [new Slots(COMPONENTS_MAX), new Slots(IMAGES_MAX)];
   const claims = new Claims();
   const reports = missing.map((reference) =>
     components
-      .pass(() => gatherOne({ ...work, reference, images, claims }))
+      .run(() => gatherOne({ ...work, reference, images, claims }))
       .catch((error: unknown) => {
         halt.abort(error);
         throw error;
@@ -57,7 +58,7 @@ interface OneJob {
   readonly sources: Sources;
   readonly signal: AbortSignal;
   readonly reference: ComponentReference;
-  readonly images: Gate;
+  readonly images: Slots;
   readonly claims: Claims;
 }
 

@@ -1,6 +1,6 @@
 /** Writing into an image in any order, in large pieces. */
 import type { Assembly } from "#repository";
-import { Gate } from "./gate.ts";
+import { Slots } from "../slots.ts";
 
 const CHUNK_BYTES = 2 ** 20;
 /** Chunks in memory. */
@@ -43,7 +43,7 @@ export class ImageWriter {
   /** In the order of use, the oldest first. */
   readonly #chunks = new Map<number, Chunk>();
   readonly #spare: Uint8Array[] = [];
-  readonly #gate = new Gate(WRITES_MAX);
+  readonly #gate = new Slots(WRITES_MAX);
   readonly #writing = new Set<Promise<void>>();
   #failure: { readonly error: unknown } | undefined;
 
@@ -171,7 +171,7 @@ export class ImageWriter {
     try {
       const position = chunk.index * CHUNK_BYTES + from;
       const bytes = chunk.bytes.subarray(from, to);
-      await this.#gate.pass(() => this.#assembly.write(bytes, position));
+      await this.#gate.run(() => this.#assembly.write(bytes, position));
     } catch (error) {
       // Kept for the next call: nobody waits for this one.
       this.#failure ??= { error };

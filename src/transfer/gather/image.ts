@@ -17,7 +17,7 @@ import type { Claims } from "./claims.ts";
 import type { GatherOptions } from "./contract.ts";
 import { BaseLost, copyContents } from "./copy.ts";
 import { Crew } from "./crew.ts";
-import type { Gate } from "./gate.ts";
+import type { Slots } from "../slots.ts";
 import { planCopies, type CopyPlan } from "./held.ts";
 import { ImageWriter } from "./image-writer.ts";
 import type { Measured } from "./measure.ts";
@@ -34,7 +34,7 @@ export interface ImageJob {
   readonly question: Question;
   readonly tally: Tally;
   /** Images that are put together at a time. */
-  readonly gate: Gate;
+  readonly gate: Slots;
   readonly claims: Claims;
   /** Settles when the component is held, or will not be. */
   readonly done: Promise<unknown>;
@@ -105,7 +105,7 @@ export class ImageFetch {
     try {
       const given = await this.#recipes.first();
       if (given === undefined) return await this.#withoutRecipe(assembly);
-      return await this.#job.gate.pass(() => this.#build(assembly, given));
+      return await this.#job.gate.run(() => this.#build(assembly, given));
     } finally {
       // After commit and abort this does nothing.
       await assembly.release();

@@ -4,7 +4,7 @@ import { rankHolders } from "#delta";
 import type { DataReceiver } from "../contract.ts";
 import { peerError } from "../errors.ts";
 import type { GatherSource, Liar } from "./contract.ts";
-import { Gate } from "./gate.ts";
+import { Slots } from "../slots.ts";
 
 /** Requests to one source at a time; the protocol allows eight streams. */
 const REQUESTS_MAX = 6;
@@ -57,7 +57,7 @@ export class Sources {
   readonly #world: World;
   readonly #all: readonly GatherSource[];
   readonly #stall_ms: number;
-  readonly #gates = new Map<GatherSource, Gate>();
+  readonly #gates = new Map<GatherSource, Slots>();
   readonly #banned = new Set<GatherSource>();
   /** Sources that did not move: asked again only when there is no other. */
   readonly #stalled = new Set<GatherSource>();
@@ -168,9 +168,9 @@ export class Sources {
     question: Question,
     work: (asked: Asked) => Promise<T>,
   ): Promise<T> {
-    const gate = this.#gates.get(source) ?? new Gate(REQUESTS_MAX);
+    const gate = this.#gates.get(source) ?? new Slots(REQUESTS_MAX);
     this.#gates.set(source, gate);
-    return await gate.pass(async () => {
+    return await gate.run(async () => {
       question.signal.throwIfAborted();
       const receiver = this.#open(source);
       const given = new AbortController();
