@@ -94,6 +94,15 @@ export class Delivery {
     return unmarked >= Math.max(MARK_BYTES_MIN, this.flightBytesMax / 8);
   }
 
+  /**
+   * There is no room, and no PONG is due that would make some: what may be under way has shrunk
+   * below what was sent since the last PING. The keepalive need not help, since answers to the
+   * peer's keepalive count as life signs, too.
+   */
+  get isStuck(): boolean {
+    return this.#marks.length === 0 && !this.hasRoom;
+  }
+
   /** The payload of a PING that is sent now. */
   mark(): Buffer {
     const id = this.#nextId;

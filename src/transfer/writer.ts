@@ -1,4 +1,3 @@
-import type { TLSSocket } from "node:tls";
 import type { Clock } from "#core";
 import type { Delivered, Delivery } from "./delivery.ts";
 import { peerError } from "./errors.ts";
@@ -29,6 +28,11 @@ const RECORD_BYTES_MAX = 16 * 1024;
 const RECORD_COST_BYTES = 22;
 /** A peer that makes us answer but reads nothing must not fill our memory. */
 const CONTROL_BYTES_MAX = 8 * 2 ** 20;
+
+/** Where bytes go: a socket. Calls `written` when the system has them, or never will. */
+export interface Sink {
+  write(bytes: Uint8Array, written?: () => void): boolean;
+}
 
 /** One frame of data to be sent: the payload in pieces, so that they need not be joined. */
 export interface DataFrame {
@@ -84,7 +88,7 @@ function totalOf(parts: readonly Uint8Array[]): number {
  */
 export class SocketWriter {
   readonly #clock: Clock;
-  readonly #socket: TLSSocket;
+  readonly #socket: Sink;
   readonly #signal: AbortSignal;
   readonly #delivery: Delivery;
   readonly #turns = new Turns<Job>();
@@ -101,7 +105,7 @@ export class SocketWriter {
   /** Bytes that were written, with what TLS adds to them. */
   wireBytes = 0;
 
-  constructor(clock: Clock, socket: TLSSocket, delivery: Delivery, signal: AbortSignal) {
+  constructor(clock: Clock, socket: Sink, delivery: Delivery, signal: AbortSignal) {
     this.#clock = clock;
     this.#socket = socket;
     this.#delivery = delivery;
@@ -148,7 +152,7 @@ export class SocketWriter {
     this.#pumping = true;
     try {
       while (this.#current !== undefined || !this.#turns.empty) {
-        while (!this.#hasRoom()) await new Promise<void>((resolve) => (this.#wake = resolve));
+        while (!this.#hasRoom()) await this.#change();
         const limiter = this.#turns.next()?.limiter;
         if (this.#current === undefined && limiter !== undefined) await this.#limited(limiter);
         else this.#step();
@@ -158,6 +162,18 @@ export class SocketWriter {
     } finally {
       this.#pumping = false;
     }
+  }
+
+  /** Waits until there may be room; sees to it that something will tell. */
+  #change(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#wake = resolve;
+    if (this.#current === undefined && this.#delivery.isStuck) this.#mark();
+    return promise;
+  }
+
+  #mark(): void {
+    this.#write([encodeFrame(TYPE.PING, 0, this.#delivery.mark())]);
   }
 
   #hasRoom(): boolean {
@@ -214,7 +230,7 @@ export class SocketWriter {
     this.#current = undefined;
     if (this.#held.length > 0) this.#write(this.#held.splice(0));
     this.#heldBytes = 0;
-    if (this.#delivery.markDue) this.#write([encodeFrame(TYPE.PING, 0, this.#delivery.mark())]);
+    if (this.#delivery.markDue) this.#mark();
   }
 
   #write(parts: readonly Uint8Array[], onFree?: () => void): void {
