@@ -74,6 +74,7 @@ class ContentsSender {
   readonly #session: ContentsSession;
   readonly #encoder: PackEncoder;
   readonly #signal: AbortSignal;
+  readonly #stopped = new AbortController();
   readonly #pending: Pending[];
   /** Memory that orders hold: those that are dropped when the stream ends early, too. */
   readonly #held = new Set<() => void>();
@@ -87,7 +88,12 @@ class ContentsSender {
     this.#session = session;
     this.#encoder = encoder;
     this.#pending = [...pending];
-    this.#signal = signal;
+    this.#signal = AbortSignal.any([signal, this.#stopped.signal]);
+  }
+
+  /** Ends the wait for memory, which may be for that of orders that nobody takes any more. */
+  stop(): void {
+    this.#stopped.abort(peerError("cancelled", "the stream has ended"));
   }
 
   /** Gives back what is still held, when nothing is at work any more. */
@@ -196,8 +202,9 @@ async function withCached(
 }
 
 async function sendPacks(stream: OutgoingStream, sender: ContentsSender): Promise<void> {
+  const units = pipelined(sender.orders(), PIPELINE_DEPTH, made, () => sender.stop());
   try {
-    for await (const { frames, free } of pipelined(sender.orders(), PIPELINE_DEPTH, made)) {
+    for await (const { frames, free } of units) {
       for (const { rawBytes, encoding, ...frame } of frames) {
         await stream.data(frame, rawBytes, encoding);
       }
