@@ -10,9 +10,16 @@ export interface BlockDevice {
   readonly sizeBytes: number;
   /** Fills `target`. @throws `block.out-of-range` */
   read(target: Uint8Array, offset: number): Promise<void>;
+  /**
+   * Fills `target` at once where that takes no waiting to speak of; false, with any content in
+   * `target`, where `read` has to be asked. Fails as `read` does.
+   */
+  readNow?(target: Uint8Array, offset: number): boolean;
   write(source: Uint8Array, offset: number): Promise<void>;
   /** Makes the range read as zeroes; frees the space where the device can. */
   zero(range: ByteRange): Promise<void>;
+  /** True when `zero` of this range takes less time than to write as many bytes. */
+  zeroesQuickly?(range: ByteRange): boolean;
   /** Sorted, merged ranges outside of which every byte is zero. */
   allocated(): Promise<ByteRange[]>;
   flush(): Promise<void>;

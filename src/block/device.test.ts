@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { chmod, mkdtemp, rm, stat } from "node:fs/promises";
+import { chmod, mkdtemp, rm, stat, utimes } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -8,6 +8,7 @@ import { realWorld } from "#system";
 import { deviceSuite } from "./device.suite.ts";
 import { createFileDevice, createMemoryDevice, faultyDevice, openFileDevice } from "./index.ts";
 import { parseMap } from "./map.ts";
+import { QuickReads } from "./quick-reads.ts";
 
 const world = realWorld();
 let folder = "";
@@ -38,7 +39,7 @@ test("a file device is sparse, keeps its holes and tells them", async () => {
   const path = freshPath();
   const device = await createFileDevice(world, path, 1 << 30);
   await device.write(Buffer.alloc(65_536, 7), 1 << 20);
-  await device.zero({ offset: 0, length: 1 << 24 });
+  await device.zero({ offset: 1 << 28, length: 65_536 });
   await device.write(Buffer.alloc(4096, 7), 1 << 29);
   await device.flush();
   assert.ok((await stat(path)).blocks * 512 < 1 << 20);
@@ -46,6 +47,80 @@ test("a file device is sparse, keeps its holes and tells them", async () => {
   const total = ranges.reduce((sum, range) => sum + range.length, 0);
   assert.ok(ranges.length === 2 && total <= 1 << 17, JSON.stringify(ranges));
   await device.close();
+});
+
+test("what is zeroed at length becomes a hole, to the byte", async () => {
+  const path = freshPath();
+  const device = await createFileDevice(world, path, 1 << 24);
+  const content = Buffer.alloc(1 << 22, 7);
+  await device.write(content, 0);
+  const range = { offset: 5000, length: 1 << 21 };
+  await device.zero(range);
+  content.fill(0, range.offset, range.offset + range.length);
+  const read = Buffer.alloc(content.length);
+  await device.read(read, 0);
+  assert.ok(read.equals(content));
+  assert.ok((await stat(path)).blocks * 512 <= content.length - range.length + 8192);
+  await device.close();
+});
+
+test("a path that leads to another file by now is not punched", async () => {
+  const path = freshPath();
+  const device = await createFileDevice(world, path, 1 << 22);
+  await device.write(Buffer.alloc(1 << 22, 7), 0);
+  await world.files.rename(path, `${path}-moved`);
+  await world.files.writeFileAtomic(path, Buffer.alloc(1 << 22, 9));
+  await device.zero({ offset: 0, length: 1 << 22 });
+  const read = Buffer.alloc(1 << 22, 1);
+  await device.read(read, 0);
+  assert.ok(read.equals(Buffer.alloc(1 << 22)));
+  assert.ok(
+    Buffer.from(await world.files.readFile(path, 1 << 22)).equals(Buffer.alloc(1 << 22, 9)),
+  );
+  await device.close();
+});
+
+test("a map is made once while the file stays as it is, and again when anyone writes", async () => {
+  const path = freshPath();
+  const old = new Date("2020-01-01T00:00:00Z");
+  let maps = 0;
+  const processes = { ...world.processes };
+  processes.run = (program, args, options) => {
+    maps += program === "qemu-img" ? 1 : 0;
+    return world.processes.run(program, args, options);
+  };
+  const created = await createFileDevice(world, path, 1 << 20);
+  await created.write(Buffer.alloc(65_536, 7), 0);
+  await utimes(path, old, old);
+  const device = await openFileDevice({ ...world, processes }, path, { readOnly: true });
+  // The change time cannot be set: let the one of now become old enough to be believed.
+  await world.clock.sleep(150);
+  const first = await device.allocated();
+  assert.deepEqual(await device.allocated(), first);
+  assert.equal(maps, 1);
+  await created.write(Buffer.alloc(65_536, 7), 1 << 19);
+  assert.deepEqual(await device.allocated(), [...first, { offset: 1 << 19, length: 65_536 }]);
+  assert.equal(maps, 2);
+  await created.close();
+  await device.close();
+});
+
+test("reads at once are tried while they are quick, and rarely when they are not", () => {
+  let now_ms = 0;
+  let took_ms = 0.01;
+  const quick = new QuickReads({ ...world.clock, monotonic: () => now_ms });
+  const attempt = (length = 4096): boolean => quick.attempt(length, () => (now_ms += took_ms));
+  assert.ok(attempt() && attempt());
+  assert.equal(attempt(2 ** 20), false);
+  took_ms = 5;
+  assert.ok(attempt());
+  assert.equal(attempt(), false);
+  let tried = 0;
+  for (const until_ms = now_ms + 10_000; now_ms < until_ms; now_ms += 1) tried += Number(attempt());
+  assert.ok(tried >= 8 && tried <= 17, `${tried}`);
+  took_ms = 0.01;
+  now_ms += 2000;
+  for (let count = 0; count < 100; count += 1) assert.ok(attempt());
 });
 
 test("a new disk is its owner's alone, and never replaces another", async () => {

@@ -1,42 +1,28 @@
-import { TesseraError, endOf, type ByteRange, type OpenFile, type World } from "#core";
+import { TesseraError, type ByteRange, type OpenFile, type World } from "#core";
 import type { BlockDevice } from "./contract.ts";
 import { checkRange, checkSize, closedError, readOnlyError } from "./errors.ts";
-import { mapFile } from "./map.ts";
-import { isZero } from "./zeroes.ts";
+import { Holes, type RawFile } from "./holes.ts";
+import { QuickReads } from "./quick-reads.ts";
 
-const CHUNK_BYTES = 1024 * 1024;
-const ZEROES = new Uint8Array(65_536);
-
-interface OpenedFile {
-  readonly world: World;
-  readonly file: OpenFile;
-  readonly path: string;
-  readonly sizeBytes: number;
+interface OpenedFile extends RawFile {
   readonly readOnly: boolean;
 }
 
-async function readExactly(file: OpenFile, path: string, target: Uint8Array, offset: number) {
-  const length = await file.read(target, offset);
+function checkRead(path: string, target: Uint8Array, offset: number, length: number): void {
   if (length === target.length) return;
   const message = `${path} ends at byte ${offset + length}, before its end`;
   throw new TesseraError("corrupt", "block.file-short", message, { subject: path });
 }
 
-/** Writes zeroes only where other bytes are: a hole that is read stays a hole. */
-async function zeroRange({ file, path }: OpenedFile, range: ByteRange): Promise<void> {
-  const buffer = new Uint8Array(Math.min(CHUNK_BYTES, range.length));
-  for (let offset = range.offset; offset < endOf(range); offset += CHUNK_BYTES) {
-    const chunk = buffer.subarray(0, Math.min(CHUNK_BYTES, endOf(range) - offset));
-    await readExactly(file, path, chunk, offset);
-    for (let start = 0; start < chunk.length; start += ZEROES.length) {
-      const piece = chunk.subarray(start, start + ZEROES.length);
-      if (!isZero(piece)) await file.write(ZEROES.subarray(0, piece.length), offset + start);
-    }
-  }
+async function readExactly(file: OpenFile, path: string, target: Uint8Array, offset: number) {
+  checkRead(path, target, offset, await file.read(target, offset));
 }
 
 function fileDevice(opened: OpenedFile): BlockDevice {
   const { world, file, path, sizeBytes, readOnly } = opened;
+  const holes = new Holes(opened, (target, offset) => readExactly(file, path, target, offset));
+  const quick = new QuickReads(world.clock);
+  const { readSync } = file;
   let closed = false;
   const check = (range: ByteRange, writes: boolean): void => {
     if (closed) throw closedError(path);
@@ -49,17 +35,25 @@ function fileDevice(opened: OpenedFile): BlockDevice {
       check({ offset, length: target.length }, false);
       await readExactly(file, path, target, offset);
     },
+    readNow(target, offset) {
+      check({ offset, length: target.length }, false);
+      if (readSync === undefined) return false;
+      return quick.attempt(target.length, () =>
+        checkRead(path, target, offset, readSync(target, offset)),
+      );
+    },
     async write(source, offset) {
       check({ offset, length: source.length }, true);
       await file.write(source, offset);
     },
     async zero(range) {
       check(range, true);
-      await zeroRange(opened, range);
+      await holes.zero(range);
     },
+    zeroesQuickly: (range) => holes.isQuick(range),
     async allocated() {
       check({ offset: 0, length: 0 }, false);
-      return await mapFile(world.processes, path, sizeBytes);
+      return await holes.allocated();
     },
     async flush() {
       check({ offset: 0, length: 0 }, false);

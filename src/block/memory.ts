@@ -40,14 +40,21 @@ export function createMemoryDevice(sizeBytes: number): BlockDevice {
     checkRange(range, sizeBytes);
     return range;
   };
+  const copy = (target: Uint8Array, offset: number): void => {
+    for (const { page, start, end, at } of piecesOf(check(offset, target.length))) {
+      const held = pages.get(page);
+      if (held === undefined) target.fill(0, at, at + end - start);
+      else target.set(held.subarray(start, end), at);
+    }
+  };
   return {
     sizeBytes,
     async read(target, offset) {
-      for (const { page, start, end, at } of piecesOf(check(offset, target.length))) {
-        const held = pages.get(page);
-        if (held === undefined) target.fill(0, at, at + end - start);
-        else target.set(held.subarray(start, end), at);
-      }
+      copy(target, offset);
+    },
+    readNow(target, offset) {
+      copy(target, offset);
+      return true;
     },
     async write(source, offset) {
       for (const { page, start, end, at } of piecesOf(check(offset, source.length))) {
@@ -62,6 +69,7 @@ export function createMemoryDevice(sizeBytes: number): BlockDevice {
         else pages.get(page)?.fill(0, start, end);
       }
     },
+    zeroesQuickly: () => true,
     async allocated() {
       check(0, 0);
       const ranges = [...pages.keys()].map((page) => {

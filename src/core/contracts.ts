@@ -47,6 +47,11 @@ export type OpenMode = "read" | "write" | "create" | "exclusive";
 export interface OpenFile {
   /** Reads into `target`; returns the bytes read, fewer only at the end of the file. */
   read(target: Uint8Array, position: number): Promise<number>;
+  /**
+   * The same at once, holding up everything else meanwhile: for short reads of what is in memory
+   * in all likelihood, where a promise costs more than the read.
+   */
+  readSync?(target: Uint8Array, position: number): number;
   /** Writes all of `source`. */
   write(source: Uint8Array, position: number): Promise<void>;
   truncate(sizeBytes: number): Promise<void>;

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import * as fs from "node:fs/promises";
-import { readFileSync, type Stats } from "node:fs";
+import { readFileSync, readSync, type Stats } from "node:fs";
 import { dirname } from "node:path";
 import {
   TesseraError,
@@ -9,7 +9,7 @@ import {
   type OpenFile,
   type OpenMode,
 } from "#core";
-import { guarded } from "./errors.ts";
+import { guarded, systemError } from "./errors.ts";
 
 const FLAGS: Readonly<Record<OpenMode, string>> = {
   read: "r",
@@ -57,9 +57,24 @@ async function writeFully(handle: fs.FileHandle, source: Uint8Array, position: n
   }
 }
 
+function readFullySync(handle: fs.FileHandle, path: string, target: Uint8Array, position: number) {
+  try {
+    let done = 0;
+    while (done < target.length) {
+      const bytesRead = readSync(handle.fd, target, done, target.length - done, position + done);
+      if (bytesRead === 0) break;
+      done += bytesRead;
+    }
+    return done;
+  } catch (cause) {
+    throw systemError(cause, "read", path);
+  }
+}
+
 function openFile(handle: fs.FileHandle, path: string): OpenFile {
   return {
     read: (target, position) => guarded("read", path, () => readFully(handle, target, position)),
+    readSync: (target, position) => readFullySync(handle, path, target, position),
     write: (source, position) => guarded("write", path, () => writeFully(handle, source, position)),
     truncate: (sizeBytes) => guarded("resize", path, () => handle.truncate(sizeBytes)),
     sync: () => guarded("sync", path, () => handle.sync()),
