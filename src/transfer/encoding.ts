@@ -25,9 +25,16 @@ export function encodingMemoryBytes(bitsPerSecond: number | undefined): number {
   return (bitsPerSecond ?? Infinity) < SLOW_BITS_PER_SECOND ? MEMORY_SLOW_BYTES : MEMORY_BYTES;
 }
 
+/** A round trip below this is one machine room's. */
+const NEAR_ms = 2;
+/** Assumed of such a link until something is measured. */
+const NEAR_BITS_PER_SECOND = 10e9;
+
 /** What the link carries, as far as it is known: at most the limit. */
 export function linkBitsPerSecond(rate: LinkRate): number | undefined {
-  const { limitBitsPerSecond = Infinity, availableBitsPerSecond = Infinity } = rate;
+  const { limitBitsPerSecond = Infinity, roundTrip_ms = Infinity } = rate;
+  const assumed = roundTrip_ms < NEAR_ms ? NEAR_BITS_PER_SECOND : Infinity;
+  const { availableBitsPerSecond = assumed } = rate;
   const bitsPerSecond = Math.min(limitBitsPerSecond, availableBitsPerSecond);
   return bitsPerSecond === Infinity ? undefined : bitsPerSecond;
 }

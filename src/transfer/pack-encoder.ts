@@ -33,6 +33,8 @@ export interface ReadyFrame {
   readonly rawBytes: number;
   /** See `EncodingShares` of room core. */
   readonly encoding: string;
+  /** Called when nothing reads the parts any more. */
+  readonly onFree?: () => void;
 }
 
 interface Range {
@@ -101,15 +103,18 @@ export class PackEncoder {
     level: number | undefined,
   ): Promise<ReadyFrame> {
     const { from, to } = range;
-    const raw = await this.#rawOf(slicePlan(plan, from, to));
+    const raw = this.#buffers.lend(to - from);
+    const onFree = (): void => this.#buffers.giveBack(raw);
+    await this.#readRaw(slicePlan(plan, from, to), raw);
     const small = level === undefined ? undefined : await compress(raw, level);
-    return {
-      type: TYPE.BYTES,
-      flags: small === undefined ? 0 : FLAG_ZSTD,
-      parts: [bytesPrefix(from, raw.length), small ?? raw],
-      rawBytes: raw.length,
-      encoding: small === undefined ? "plain" : `direct-${level}`,
-    };
+    const common = { type: TYPE.BYTES, rawBytes: raw.length } as const;
+    if (small === undefined) {
+      const parts = [bytesPrefix(from, raw.length), raw];
+      return { ...common, flags: 0, parts, encoding: "plain", onFree };
+    }
+    onFree();
+    const parts = [bytesPrefix(from, raw.length), small];
+    return { ...common, flags: FLAG_ZSTD, parts, encoding: `direct-${level}` };
   }
 
   /**
@@ -194,12 +199,6 @@ export class PackEncoder {
     const encoding = head.kind === "solid" ? `solid-${head.level}` : "plain";
     const parts = [encodePack(head, this.#scope)];
     return { type: TYPE.PACK, flags: 0, parts, rawBytes: 0, encoding };
-  }
-
-  async #rawOf(plan: PackPlan): Promise<Buffer> {
-    const raw = Buffer.allocUnsafeSlow(plan.rawBytes);
-    await this.#readRaw(plan, raw);
-    return raw;
   }
 
   async #readRaw({ segments }: PackPlan, raw: Buffer): Promise<void> {

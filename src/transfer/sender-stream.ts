@@ -112,11 +112,10 @@ export class OutgoingStream {
   ): Promise<void> {
     const payloadBytes = frame.parts.reduce((sum, part) => sum + part.length, 0);
     const { limiter, meter } = this.#link;
-    await meter.waiting(async () => {
-      await this.#spend(payloadBytes + FRAME_COST_BYTES);
-      const common = { stream: this.id, priority: this.#priority, limiter };
-      await this.#connection.sendData({ ...frame, ...common });
-    });
+    // A receiver that is slow to give credit says nothing about the link.
+    await this.#spend(payloadBytes + FRAME_COST_BYTES);
+    const common = { stream: this.id, priority: this.#priority, limiter };
+    await meter.waiting(() => this.#connection.sendData({ ...frame, ...common }));
     this.#account(encoding, rawBytes, payloadBytes + HEADER_BYTES);
     this.#report({
       doneBytes: this.#progress.doneBytes + rawBytes,
