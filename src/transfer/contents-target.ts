@@ -1,7 +1,8 @@
-import type { Digest, EncodingShares } from "#core";
+import { totalLength, type Digest, type EncodingShares } from "#core";
 import type { ContentPiece, ContentsRequest } from "./contract.ts";
 import { Coverage } from "./coverage.ts";
 import { peerError } from "./errors.ts";
+import type { HeldPart } from "./held-parts.ts";
 import type { PackHead } from "./pack.ts";
 import { decodeWant, encodeWant, wantedIndices } from "./want.ts";
 
@@ -11,6 +12,7 @@ export class ContentsTarget {
   readonly take: (piece: ContentPiece) => Promise<void>;
   readonly #coverage: Coverage;
   #want: Buffer;
+  #held: readonly HeldPart[] = [];
   #totalBytes = 0;
   #resumed = false;
   /** Raw bytes taken whole: where another connection continues. */
@@ -23,6 +25,9 @@ export class ContentsTarget {
     this.take = take;
     const sizes = request.wanted.map((content) => [content, this.#sizeOf(content)] as const);
     this.#coverage = new Coverage(new Map(sizes));
+    for (const { content, offset, length } of request.held ?? []) {
+      this.#coverage.add(content, offset, length);
+    }
     this.#want = this.#ask(request.wanted);
   }
 
@@ -30,7 +35,12 @@ export class ContentsTarget {
     return this.#want;
   }
 
-  /** Raw bytes of everything that WANT names, filled gaps included. */
+  /** What the receiver has of what WANT names. */
+  get held(): readonly HeldPart[] {
+    return this.#held;
+  }
+
+  /** Raw bytes of everything that WANT names, filled gaps included, without what is held. */
   get totalBytes(): number {
     return this.#totalBytes;
   }
@@ -41,10 +51,14 @@ export class ContentsTarget {
     return found.sizeBytes;
   }
 
+  /** What is held of a content need not come again, whatever else was lost on the way. */
   #ask(wanted: readonly number[]): Buffer {
     const want = encodeWant(wanted);
     const indices = wantedIndices(decodeWant(want, this.request.recipe.contents.length));
-    this.#totalBytes = indices.reduce((sum, content) => sum + this.#sizeOf(content), 0);
+    const asked = new Set(indices);
+    this.#held = (this.request.held ?? []).filter(({ content }) => asked.has(content));
+    const sizeBytes = indices.reduce((sum, content) => sum + this.#sizeOf(content), 0);
+    this.#totalBytes = sizeBytes - totalLength(this.#held);
     this.position = 0;
     return want;
   }

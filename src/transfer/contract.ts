@@ -2,6 +2,7 @@ import type { BlobReference, ByteRange, Digest, EncodingShares } from "#core";
 import type { BlockDevice, BlockDigests } from "#block";
 import type { Recipe } from "#image";
 import type { BlobReader, ContentsReader, HeldRecipe, PackCache } from "#repository";
+import type { HeldPart } from "./held-parts.ts";
 
 /** Where a data port may be reached. */
 export interface Candidate {
@@ -70,6 +71,11 @@ export interface ContentsRequest {
   readonly bases: readonly Digest[];
   /** Ascending indices of the recipe's contents. */
   readonly wanted: readonly number[];
+  /**
+   * What is there of wanted contents and need not come: at most 32 parts, those of a content
+   * ascending and apart, and never all of it.
+   */
+  readonly held?: readonly HeldPart[];
 }
 
 /** A run of a content's bytes that has come. */

@@ -1,23 +1,9 @@
+import { mergeRanges, totalLength, type ByteRange } from "#core";
+
 /** Which bytes of which contents have come. */
-interface Interval {
-  readonly from: number;
-  readonly to: number;
-}
-
-/** The interval joined with those that it touches, in order. */
-function joined(intervals: readonly Interval[], { from, to }: Interval): Interval[] {
-  const apart = intervals.filter((other) => other.to < from || other.from > to);
-  const touching = intervals.filter((other) => other.to >= from && other.from <= to);
-  const whole = {
-    from: Math.min(from, ...touching.map((other) => other.from)),
-    to: Math.max(to, ...touching.map((other) => other.to)),
-  };
-  return [...apart, whole].toSorted((a, b) => a.from - b.from);
-}
-
 export class Coverage {
   readonly #sizes: ReadonlyMap<number, number>;
-  readonly #partial = new Map<number, readonly Interval[]>();
+  readonly #partial = new Map<number, readonly ByteRange[]>();
   readonly #missing: Set<number>;
 
   /** @param sizes of the contents that are awaited, each above 0 */
@@ -35,12 +21,11 @@ export class Coverage {
     const size = this.#sizes.get(content);
     if (size === undefined || !this.#missing.has(content)) return;
     const before = this.#partial.get(content) ?? [];
-    const intervals = joined(before, { from: offset, to: offset + length });
-    const [only] = intervals;
-    const isWhole = intervals.length === 1 && only?.from === 0 && only.to === size;
+    const ranges = mergeRanges([...before, { offset, length }]);
+    const isWhole = totalLength(ranges) === size;
     if (isWhole) this.#missing.delete(content);
     if (isWhole) this.#partial.delete(content);
-    else this.#partial.set(content, intervals);
+    else this.#partial.set(content, ranges);
   }
 
   /** Ascending. */

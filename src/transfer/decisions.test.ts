@@ -103,10 +103,10 @@ test("tokens are 32 random bytes; the kept state holds none of them", () => {
 });
 
 test("versions: the highest in common, or none", () => {
-  assert.equal(chooseVersion({ min: 2, max: 2 }), 2);
-  assert.equal(chooseVersion({ min: 1, max: 9 }), 2);
-  assert.equal(chooseVersion({ min: 1, max: 1 }), undefined);
-  assert.equal(chooseVersion({ min: 3, max: 9 }), undefined);
+  assert.equal(chooseVersion({ min: 3, max: 3 }), 3);
+  assert.equal(chooseVersion({ min: 1, max: 9 }), 3);
+  assert.equal(chooseVersion({ min: 1, max: 2 }), undefined);
+  assert.equal(chooseVersion({ min: 4, max: 9 }), undefined);
 });
 
 function levelAt(bitsPerSecond: number, cores = 1): number | undefined {

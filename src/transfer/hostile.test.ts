@@ -181,7 +181,7 @@ test("other versions, roles and protocols are refused with a reason", async () =
   socket.write(hello(clouds.token, { protocol: { min: 1, max: 7 }, features: ["later"] }));
   while (frames.length === 0) await once(socket, "data");
   const welcome = JSON.parse(frames[0]?.payload.toString() ?? "") as object;
-  assert.deepEqual({ ...welcome, token: "" }, { protocol: 2, features: [], token: "" });
+  assert.deepEqual({ ...welcome, token: "" }, { protocol: 3, features: [], token: "" });
   socket.destroy();
 });
 

@@ -6,6 +6,7 @@ import { peerError, violation } from "./errors.ts";
 import type { Frame } from "./frame.ts";
 import {
   BASES_MAX,
+  HELD_PARTS_MAX,
   BLOCKS_PER_FRAME_MAX,
   BYTES_PREFIX_BYTES,
   CREDIT_BYTES_MAX,
@@ -59,7 +60,8 @@ const Bases = z.array(DigestText).max(BASES_MAX).readonly();
  * - `recipe`: the recipe of a component's image, delta-coded against that of one of `bases`,
  *   components that the receiver holds;
  * - `contents`: some contents of a component's recipe, which WANT names; `bases` are those that the
- *   sender accepted for the recipe, in its order; `from` raw bytes of them have come before;
+ *   sender accepted for the recipe, in its order; `from` raw bytes of them have come before; `held`
+ *   are parts (content, offset, length) of them that need not come at all;
  * - `userData`: the blocks from `block` on; `lineage` is the digest of the copy that the receiver
  *   still has; `references` says that pages of the appliance's components may be named.
  */
@@ -84,6 +86,11 @@ export const OpenSchema = z.discriminatedUnion("kind", [
     component: DigestText,
     bases: Bases,
     from: Size,
+    held: z
+      .array(z.tuple([Size, Size, Size]).readonly())
+      .max(HELD_PARTS_MAX)
+      .readonly()
+      .optional(),
     credit: Credit,
     priority: PriorityNumber,
   }),

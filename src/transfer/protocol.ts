@@ -32,7 +32,7 @@
 export const ALPN = "tessera/1";
 
 /** The content versions that this implementation speaks. */
-export const CONTENT_VERSIONS = { min: 2, max: 2 } as const;
+export const CONTENT_VERSIONS = { min: 3, max: 3 } as const;
 
 /** The optional parts of the content version that this implementation has. */
 export const FEATURES: readonly string[] = [];
@@ -75,6 +75,8 @@ export type Priority = (typeof PRIORITY)[keyof typeof PRIORITY];
 
 /** Most components that a receiver names as bases, whose contents may serve as references. */
 export const BASES_MAX = 16;
+/** Most parts of contents that a receiver says it has. */
+export const HELD_PARTS_MAX = 32;
 /** Most raw bytes of contents in one pack. */
 export const PACK_RAW_BYTES_MAX = 16 * 2 ** 20;
 /** Most bytes of references, the dictionary, of one pack. */

@@ -6,6 +6,7 @@ import type { ContentsRequest } from "./contract.ts";
 import { packInvalid, type ContentsTarget } from "./contents-target.ts";
 import { peerError, violation } from "./errors.ts";
 import type { Frame } from "./frame.ts";
+import { heldTuples } from "./held-parts.ts";
 import { ContentsEndSchema, ContentsOpenedSchema, decodeBytes, decodeJson } from "./messages.ts";
 import { decodePack, type PackHead, type PackScope } from "./pack.ts";
 import { referenceBytes, slicePlan } from "./pack-plan.ts";
@@ -92,7 +93,7 @@ class ContentsReceiver {
         const { head, from, to, frame } = unit;
         const patched = head.references.length > 0;
         await this.#target.deliver(slicePlan(head, from, to).segments, raw, patched);
-        if (frame !== undefined) this.#stream.release(frame);
+        if (frame !== undefined) this.#stream.recycle(frame);
         this.#target.account(nameOf(unit), raw.length, unit.wireBytes);
         this.#free(unit);
         onPiece();
@@ -154,7 +155,7 @@ class ContentsReceiver {
       }
       encoded.set(data, filled);
       filled += length;
-      this.#stream.release(frame);
+      this.#stream.recycle(frame);
     }
     return unit;
   }
@@ -238,7 +239,9 @@ export async function receiveContents(
 ): Promise<void> {
   const { component, bases } = target.request;
   target.begin();
-  const stream = receiver.open({ kind: "contents", component, bases, from: target.position });
+  const open = { kind: "contents", component, bases, from: target.position } as const;
+  const held = heldTuples(target.held);
+  const stream = receiver.open(held.length === 0 ? open : { ...open, held });
   stream.send(TYPE.WANT, target.want);
   const stop = new AbortController();
   const onStop = (): void => {

@@ -12,6 +12,7 @@ import {
   packParameters,
 } from "./encoding.ts";
 import { peerError } from "./errors.ts";
+import { heldOf, withoutHeld, type HeldTuple } from "./held-parts.ts";
 import { PackEncoder, type ReadyFrame } from "./pack-encoder.ts";
 import { planContents, plansFrom } from "./pack-plan.ts";
 import type { LinkMeter } from "./meter.ts";
@@ -216,14 +217,19 @@ async function sendPacks(stream: OutgoingStream, sender: ContentsSender): Promis
 }
 
 /**
- * Sends the contents that WANT names, from `from` raw bytes on.
+ * Sends the contents that WANT names but for the parts `held`, from `from` raw bytes on.
  *
  * @throws `transfer.not-offered`, `transfer.protocol-violation`, what the source throws
  */
 export async function sendContents(
   stream: OutgoingStream,
   session: ContentsSession,
-  request: { readonly component: Digest; readonly bases: readonly Digest[]; readonly from: number },
+  request: {
+    readonly component: Digest;
+    readonly bases: readonly Digest[];
+    readonly from: number;
+    readonly held?: readonly HeldTuple[] | undefined;
+  },
 ): Promise<void> {
   const { source } = session;
   const component = await source.openComponent(request.component);
@@ -234,7 +240,9 @@ export async function sendContents(
       throw peerError("not-offered", "a base is no longer held here");
     }
     const wanted = decodeWant(await stream.wanted(), component.recipe.contents.length);
-    const plans = planContents(component, bases, wantedIndices(wanted));
+    const indices = wantedIndices(wanted);
+    const held = heldOf(request.held, indices, component.recipe);
+    const plans = withoutHeld(planContents(component, bases, indices), held);
     const totalBytes = plans.reduce((sum, { rawBytes }) => sum + rawBytes, 0);
     if (request.from > totalBytes) throw peerError("not-offered", "nothing is there to go on with");
     const progress = { doneBytes: request.from, totalBytes };

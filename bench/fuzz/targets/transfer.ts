@@ -64,7 +64,7 @@ function payloadTarget(
 }
 
 const HELLO = {
-  protocol: { min: 2, max: 2 },
+  protocol: { min: 3, max: 3 },
   features: ["a"],
   role: "receiver",
   session: "m1",
@@ -257,7 +257,7 @@ export const TRANSFER_TARGETS: readonly FuzzTarget[] = [
   payloadTarget(
     "welcome",
     TYPE.WELCOME,
-    [json({ protocol: 2, features: [], token: TOKEN })],
+    [json({ protocol: 3, features: [], token: TOKEN })],
     (it) => decodeJson(it, WelcomeSchema),
     changedJson,
   ),

@@ -1,14 +1,25 @@
 /** Contents on their way from a source into the image. */
-import type { Digest, TesseraError } from "#core";
+import { mergeRanges, totalLength, type ByteRange, type Digest, type TesseraError } from "#core";
 import type { ContentExtent, Recipe } from "#image";
 import type { ContentPiece } from "../contract.ts";
 import { peerError } from "../errors.ts";
+import type { HeldPart } from "../held-parts.ts";
+import { HELD_PARTS_MAX } from "../protocol.ts";
+import type { GatherSource } from "./contract.ts";
 import type { ImageWriter } from "./image-writer.ts";
 import { Measure, measured, type Measured } from "./measure.ts";
 
 /** Contents that are measured while they come; the others are read back when they are whole. */
 const MEASURES_MAX = 16;
 const READ_BYTES = 2 ** 20;
+
+/** What is in the image of a content that is not whole. */
+export interface Part {
+  /** Who sent it; undefined: it came in an earlier attempt, from whomever. */
+  readonly source: GatherSource | undefined;
+  /** Ascending, apart from each other. */
+  readonly ranges: readonly ByteRange[];
+}
 
 /** An image that is being put together: what all who write into it share. */
 export interface Building {
@@ -17,8 +28,30 @@ export interface Building {
   readonly writer: ImageWriter;
   /** One element per content, 1 where it is whole. */
   readonly whole: Uint8Array;
+  /** By content. */
+  readonly parts: Map<number, Part>;
   /** Of each whole content. */
   readonly measured: (Measured | undefined)[];
+}
+
+/** The largest of the parts, as many as are ever told, in order. */
+export function toldParts({ parts, whole }: Pick<Building, "parts" | "whole">): HeldPart[] {
+  return [...parts]
+    .flatMap(([content, { ranges }]) => ranges.map((range) => ({ content, ...range })))
+    .filter(({ content }) => whole[content] === 0)
+    .toSorted((a, b) => b.length - a.length)
+    .slice(0, HELD_PARTS_MAX)
+    .toSorted((a, b) => a.content - b.content || a.offset - b.offset);
+}
+
+/** What an earlier attempt left, by content. */
+export function partsOf(told: readonly HeldPart[]): Map<number, Part> {
+  const parts = new Map<number, Part>();
+  for (const { content, ...range } of told) {
+    const ranges = [...(parts.get(content)?.ranges ?? []), range];
+    parts.set(content, { source: undefined, ranges });
+  }
+  return parts;
 }
 
 export function sourceLied(component: Digest, message: string, cause?: unknown): TesseraError {
@@ -72,21 +105,50 @@ export async function measureWritten(
 
 interface Partial {
   readonly places: readonly (readonly ContentExtent[])[];
-  /** What has come, ascending, not touching each other. */
-  ranges: { from: number; to: number }[];
   /** Of the bytes from the beginning on; absent where too many are measured already. */
   readonly measure: Measure | undefined;
 }
 
-/** One source's contents; what another has begun is begun anew, so that each content has one. */
+/**
+ * One source's contents. What another source has begun is begun anew, so that who lied is known;
+ * what came in an earlier attempt is gone on with, and given up when the content is not sound.
+ */
 export class Intake {
   readonly #building: Building;
+  readonly #source: GatherSource;
   readonly #wanted: ReadonlySet<number>;
   readonly #partial = new Map<number, Partial>();
+  readonly #unsound = new Set<number>();
+  /** What need not be asked for. */
+  readonly held: readonly HeldPart[];
 
-  constructor(building: Building, wanted: ReadonlySet<number>) {
+  constructor(building: Building, wanted: ReadonlySet<number>, source: GatherSource) {
     this.#building = building;
     this.#wanted = wanted;
+    this.#source = source;
+    this.held = this.#goOn();
+  }
+
+  /** Contents that came but were not sound, by no fault of the source: to be asked for again. */
+  get unsound(): ReadonlySet<number> {
+    return this.#unsound;
+  }
+
+  #goOn(): HeldPart[] {
+    const { parts } = this.#building;
+    const kept = new Map<number, Part>();
+    for (const content of this.#wanted) {
+      const part = parts.get(content);
+      parts.delete(content);
+      if (part === undefined) continue;
+      if (part.source === undefined || part.source === this.#source) kept.set(content, part);
+    }
+    const held = toldParts({ parts: kept, whole: this.#building.whole });
+    for (const { content, ...range } of held) {
+      const ranges = [...(parts.get(content)?.ranges ?? []), range];
+      parts.set(content, { source: kept.get(content)?.source, ranges });
+    }
+    return held;
   }
 
   /**
@@ -105,67 +167,62 @@ export class Intake {
     const facts = measured(bytes);
     this.#require(content, facts);
     await putPiece(writer, recipe.places(content), 0, bytes);
+    this.#building.parts.delete(content);
     this.#finish(content, facts);
   }
 
   async #takePart(content: number, offset: number, bytes: Uint8Array): Promise<void> {
-    const { recipe, writer } = this.#building;
-    const partial = this.#partialOf(content);
+    const { recipe, writer, parts } = this.#building;
+    const { places, measure } = this.#partialOf(content);
     // What came before is repeated after a cut; it is taken once, so that it cannot change.
-    const known = Math.max(0, Math.min(bytes.length, (partial.measure?.takenBytes ?? 0) - offset));
+    const known = Math.max(0, Math.min(bytes.length, (measure?.takenBytes ?? 0) - offset));
     const [fresh, at] = [bytes.subarray(known), offset + known];
     if (fresh.length === 0) return;
-    await putPiece(writer, partial.places, at, fresh);
-    if (at === partial.measure?.takenBytes) partial.measure.update(fresh);
-    partial.ranges = withRange(partial.ranges, at, at + fresh.length);
-    const [first] = partial.ranges;
+    await putPiece(writer, places, at, fresh);
+    if (at === measure?.takenBytes) measure.update(fresh);
+    const { source, ranges: before } = parts.get(content) ?? { source: this.#source, ranges: [] };
+    const ranges = mergeRanges([...before, { offset: at, length: fresh.length }]);
+    parts.set(content, { source, ranges });
     const sizeBytes = recipe.contents[content]?.sizeBytes;
-    if (first?.from === 0 && first.to === sizeBytes) await this.#close(content, partial, sizeBytes);
+    if (totalLength(ranges) === sizeBytes) await this.#close(content, measure, sizeBytes);
   }
 
   #partialOf(content: number): Partial {
     const known = this.#partial.get(content);
     if (known !== undefined) return known;
-    const measure = this.#partial.size < MEASURES_MAX ? new Measure() : undefined;
+    const begun = this.#building.parts.has(content);
+    const measure = this.#partial.size < MEASURES_MAX && !begun ? new Measure() : undefined;
     const places = this.#building.recipe.places(content);
-    const partial: Partial = { places, ranges: [], measure };
+    const partial: Partial = { places, measure };
     this.#partial.set(content, partial);
     return partial;
   }
 
-  async #close(content: number, { measure }: Partial, sizeBytes: number): Promise<void> {
+  async #close(content: number, measure: Measure | undefined, sizeBytes: number): Promise<void> {
     this.#partial.delete(content);
     const facts =
       measure?.takenBytes === sizeBytes
         ? measure.end()
         : await measureWritten(this.#building, content);
-    this.#require(content, facts);
-    this.#finish(content, facts);
+    const part = this.#building.parts.get(content);
+    this.#building.parts.delete(content);
+    if (part?.source === undefined && !this.#isSound(content, facts)) this.#unsound.add(content);
+    else this.#require(content, facts);
+    if (!this.#unsound.has(content)) this.#finish(content, facts);
   }
 
-  #require(content: number, { digest }: Measured): void {
-    const { component, recipe } = this.#building;
-    if (recipe.contents[content]?.head === headOf(digest)) return;
-    throw sourceLied(component, `content ${content} has another digest than the recipe says`);
+  #isSound(content: number, { digest }: Measured): boolean {
+    return this.#building.recipe.contents[content]?.head === headOf(digest);
+  }
+
+  #require(content: number, facts: Measured): void {
+    if (this.#isSound(content, facts)) return;
+    const message = `content ${content} has another digest than the recipe says`;
+    throw sourceLied(this.#building.component, message);
   }
 
   #finish(content: number, facts: Measured): void {
     this.#building.whole[content] = 1;
     this.#building.measured[content] = facts;
   }
-}
-
-/** The ranges with one more, joined where they touch. */
-function withRange(
-  ranges: readonly { from: number; to: number }[],
-  from: number,
-  to: number,
-): { from: number; to: number }[] {
-  const apart = ranges.filter((range) => range.to < from || range.from > to);
-  const touching = ranges.filter((range) => range.to >= from && range.from <= to);
-  const joined = {
-    from: Math.min(from, ...touching.map((range) => range.from)),
-    to: Math.max(to, ...touching.map((range) => range.to)),
-  };
-  return [...apart, joined].toSorted((a, b) => a.from - b.from);
 }

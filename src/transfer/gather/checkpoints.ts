@@ -1,5 +1,5 @@
 import type { Assembly } from "#repository";
-import type { Building } from "./arrivals.ts";
+import { toldParts, type Building } from "./arrivals.ts";
 import { encodeState } from "./state.ts";
 
 /** Two intervals and a piece of a content that is not whole stay below the 8 MiB that may come again. */
@@ -51,7 +51,7 @@ export class Checkpoints {
 
   async #make(): Promise<void> {
     const { writer, whole } = this.#building;
-    const state = encodeState(this.#recipe, whole);
+    const state = encodeState(this.#recipe, { whole, parts: toldParts(this.#building) });
     await writer.flush();
     await this.#assembly.checkpoint(state);
   }

@@ -208,8 +208,9 @@ class Round {
     const { building, sources, question, tally } = this.#job;
     const { component, recipe, whole } = building;
     const { source, contents, stop } = share;
-    const wanted = { component, recipe, bases, wanted: contents };
-    const take = this.#taker(share);
+    const intake = new Intake(building, new Set(contents), source);
+    const wanted = { component, recipe, bases, wanted: contents, held: intake.held };
+    const take = this.#taker(share, intake);
     const signals = [question.signal, this.#halt.signal, stop.signal];
     const asked = { ...question, signal: AbortSignal.any(signals) };
     await sources.ask(source, asked, async ({ receiver, signal }) => {
@@ -219,15 +220,14 @@ class Round {
         tally.wire(source);
       }
     });
-    if (contents.every((content) => whole[content] === 1)) return;
+    if (contents.every((content) => whole[content] === 1 || intake.unsound.has(content))) return;
     throw peerError("incomplete", `${source.holder.cloud} left out contents that were asked for`, {
       subject: component,
     });
   }
 
-  #taker(share: Share): (piece: ContentPiece) => Promise<void> {
-    const { building, tally, checkpoints } = this.#job;
-    const intake = new Intake(building, new Set(share.contents));
+  #taker(share: Share, intake: Intake): (piece: ContentPiece) => Promise<void> {
+    const { tally, checkpoints } = this.#job;
     return async (piece) => {
       await intake.take(piece);
       const { length } = piece.bytes;

@@ -4,6 +4,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
+  endOf,
   referenceOf,
   TesseraError,
   type BlobReference,
@@ -15,6 +16,7 @@ import { bufferSource, canonicalTree, decodeRecipe, encodeRecipe, writeErofs } f
 import { openRepository, type ComponentStore } from "#repository";
 import { realWorld } from "#system";
 import type { ContentPiece, DataReceiver } from "../contract.ts";
+import { withoutHeld } from "../held-parts.ts";
 import type { GatherOptions, GatherSource } from "./contract.ts";
 
 export const MIB = 2 ** 20;
@@ -158,7 +160,7 @@ class DirectReceiver implements DataReceiver {
     take: (piece: ContentPiece) => Promise<void>,
     signal: AbortSignal,
   ): Promise<number> {
-    const { component, wanted } = request;
+    const { component, wanted, held = [] } = request;
     this.log.contents.push({ component, wanted });
     await this.#behaviour.asked?.("contents", component, signal);
     const asked = this.#behaviour.recipeOf?.(component) ?? component;
@@ -169,11 +171,15 @@ class DirectReceiver implements DataReceiver {
     try {
       for (const content of wanted) {
         const sizeBytes = recipe.contents[content]?.sizeBytes ?? 0;
-        for (let offset = 0; offset < sizeBytes; offset += most) {
-          signal.throwIfAborted();
-          const bytes = new Uint8Array(Math.min(most, sizeBytes - offset));
-          await reader.read(content, bytes, offset);
-          await this.#send({ content, offset, bytes }, take, signal);
+        const whole = { content, offset: 0, length: sizeBytes };
+        const plan = { segments: [whole], references: [], rawBytes: sizeBytes };
+        for (const segment of withoutHeld([plan], held).flatMap(({ segments }) => segments)) {
+          for (let offset = segment.offset; offset < endOf(segment); offset += most) {
+            signal.throwIfAborted();
+            const bytes = new Uint8Array(Math.min(most, endOf(segment) - offset));
+            await reader.read(content, bytes, offset);
+            await this.#send({ content, offset, bytes }, take, signal);
+          }
         }
       }
     } finally {

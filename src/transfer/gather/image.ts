@@ -10,7 +10,7 @@ import {
 import { nearestBases } from "#delta";
 import type { Assembly, HeldRecipe } from "#repository";
 import { BASES_MAX } from "../protocol.ts";
-import { headOf, measureWritten, type Building } from "./arrivals.ts";
+import { headOf, measureWritten, partsOf, type Building } from "./arrivals.ts";
 import { fetchBlob } from "./blobs.ts";
 import { Checkpoints } from "./checkpoints.ts";
 import type { Claims } from "./claims.ts";
@@ -163,14 +163,17 @@ export class ImageFetch {
   async #resume(assembly: Assembly, { recipe, digest }: Given): Promise<Building | undefined> {
     const { state } = assembly;
     const count = recipe.contents.length;
-    const whole = state === undefined ? new Uint8Array(count) : decodeState(state, digest, count);
-    if (whole === undefined) return undefined;
+    const fresh = { whole: new Uint8Array(count), parts: [] };
+    const known = state === undefined ? fresh : decodeState(state, digest, recipe.contents);
+    if (known === undefined) return undefined;
+    const { whole } = known;
     const writer = new ImageWriter(assembly, state === undefined);
     const building: Building = {
       component: this.#job.reference.id,
       recipe,
       writer,
       whole,
+      parts: partsOf(known.parts),
       measured: Array.from({ length: count }),
     };
     for (const [content, { head }] of recipe.contents.entries()) {

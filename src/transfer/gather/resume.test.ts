@@ -8,6 +8,7 @@ import * as fc from "fast-check";
 import { TesseraError } from "#core";
 import { addFiles, bytesOf, Clouds, MIB } from "./gather.suite.ts";
 import { gatherComponents } from "./gather.ts";
+import { checkHeld } from "../held-parts.ts";
 import { decodeState, encodeState } from "./state.ts";
 
 const SENT_TWICE_MAX = 8 * MIB;
@@ -17,26 +18,45 @@ function manyFiles(): Record<string, Buffer> {
   return Object.fromEntries(names.map((name) => [name, bytesOf(name, MIB / 2 + 7)]));
 }
 
-test("a state gives back what is whole, for its recipe only", () => {
-  const bits = fc.array(fc.constantFrom(0, 1), { maxLength: 300 });
+const SIZE = 1000;
+
+/** Which of some contents are whole, and two parts of some of the others. */
+const states = fc.array(fc.constantFrom(0, 1), { maxLength: 300 }).map((list) => {
+  const parts = [...list.keys()]
+    .filter((content) => list[content] === 0)
+    .slice(0, 16)
+    .flatMap((content) => [
+      { content, offset: content, length: 1 },
+      { content, offset: content + 2, length: SIZE - content - 2 },
+    ]);
+  return { whole: Uint8Array.from(list), parts };
+});
+
+function sizes(count: number) {
+  return Array.from({ length: count }, () => ({ sizeBytes: SIZE }));
+}
+
+test("a state gives back what is there, for its recipe only", () => {
   const recipe = bytesOf("recipe", 32);
   fc.assert(
-    fc.property(bits, (list) => {
-      const whole = Uint8Array.from(list);
-      const state = encodeState(recipe, whole);
-      assert.deepEqual(decodeState(state, recipe, whole.length), whole);
-      assert.equal(decodeState(state, bytesOf("other", 32), whole.length), undefined);
+    fc.property(states, (before) => {
+      const state = encodeState(recipe, before);
+      const contents = sizes(before.whole.length);
+      assert.deepEqual(decodeState(state, recipe, contents), before);
+      assert.equal(decodeState(state, bytesOf("other", 32), contents), undefined);
     }),
   );
 });
 
-test("any bytes are a state or none", () => {
+test("any bytes are a sound state or none", () => {
   const recipe = bytesOf("recipe", 32);
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 40 }), fc.nat(1000), (bytes, count) => {
-      for (const state of [bytes, Buffer.concat([Buffer.of(1), recipe, bytes])]) {
-        const whole = decodeState(state, recipe, count);
-        assert.ok(whole === undefined || whole.length === count);
+      for (const state of [bytes, Buffer.concat([Buffer.of(2), recipe, bytes])]) {
+        const known = decodeState(state, recipe, sizes(count));
+        if (known === undefined) continue;
+        assert.equal(known.whole.length, count);
+        checkHeld(known.parts, (content) => (known.whole[content] === 0 ? SIZE : undefined));
       }
     }),
   );
