@@ -4,7 +4,12 @@ import { open, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { TesseraError } from "#core";
-import type { Hypervisor, MachineSpecification, RunningMachine } from "#hypervisor";
+import type {
+  Hypervisor,
+  IncomingMachine,
+  MachineSpecification,
+  RunningMachine,
+} from "#hypervisor";
 import { realWorld } from "#system";
 import { openMachineData } from "./machine-data.ts";
 
@@ -70,6 +75,18 @@ export class MemoryHypervisor implements Hypervisor {
     return Promise.resolve(guest === undefined ? undefined : this.#machine(guest));
   }
 
+  hotCapabilities(): Promise<undefined> {
+    return Promise.resolve(undefined);
+  }
+
+  startIncoming(): Promise<IncomingMachine> {
+    return Promise.reject(notHot());
+  }
+
+  adoptIncoming(): Promise<undefined> {
+    return Promise.resolve(undefined);
+  }
+
   /** What the machine was started from. */
   specification(uuid: string): MachineSpecification | undefined {
     return [...this.#guests.values()].find(({ specification }) => specification.uuid === uuid)
@@ -107,9 +124,14 @@ export class MemoryHypervisor implements Hypervisor {
         return Promise.resolve("graceful");
       },
       exited,
+      hot: () => Promise.reject(notHot()),
       detach: () => Promise.resolve(),
     };
   }
+}
+
+function notHot(): TesseraError {
+  return new TesseraError("misuse", "hypervisor.hot-unsupported", "memory does not move hot");
 }
 
 /** Writes as a guest does: to the overlay where there is one. */

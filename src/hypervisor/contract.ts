@@ -1,4 +1,7 @@
 import type { ComposedDisks, PortForward, ProcessIdentity } from "#core";
+import type { HotCapabilities, HotSource, IncomingMachine, IncomingOptions } from "./hot.ts";
+
+export type * from "./hot.ts";
 
 /** All that is needed to start a machine; equal specifications are equal machines. */
 export interface MachineSpecification {
@@ -39,6 +42,12 @@ export interface RunningMachine {
   stop(timeout_ms: number): Promise<"graceful" | "forced">;
   /** Resolves when the process is gone. */
   readonly exited: Promise<void>;
+  /**
+   * The machine as the source of a hot migration; one holder at a time, until `close`.
+   *
+   * @throws `hypervisor.hot-unsupported`
+   */
+  hot(): Promise<HotSource>;
   /** Lets go of sockets and watches; the machine runs on. */
   detach(): Promise<void>;
 }
@@ -64,4 +73,18 @@ export interface Hypervisor {
   start(specification: MachineSpecification): Promise<RunningMachine>;
   /** The machine of this directory if its process lives. */
   adopt(directory: string): Promise<RunningMachine | undefined>;
+  /** What can arrive here while it runs; undefined when nothing can. */
+  hotCapabilities(): Promise<HotCapabilities | undefined>;
+  /**
+   * Starts a process that waits for the guest of this machine; nothing runs yet. One that waits
+   * already, or has received, is returned (idempotent).
+   *
+   * @throws `hypervisor.hot-incompatible` with the difference; as `start`
+   */
+  startIncoming(
+    specification: MachineSpecification,
+    options: IncomingOptions,
+  ): Promise<IncomingMachine>;
+  /** The process of this directory if it lives and was started by `startIncoming`. */
+  adoptIncoming(directory: string): Promise<IncomingMachine | undefined>;
 }

@@ -1,2 +1,3 @@
 export type * from "./contract.ts";
+export { compatible } from "./qemu/hot/compatible.ts";
 export { createQemu, type QemuOptions } from "./qemu/hypervisor.ts";

@@ -4,6 +4,13 @@
  */
 import { TesseraError, type ComposedLayer } from "#core";
 import type { MachineSpecification } from "../contract.ts";
+import {
+  DATA_NODE,
+  dataNodes,
+  readOnlyNodes,
+  type BlockNode,
+  type RemoteData,
+} from "./data-nodes.ts";
 import { readyFile, type Layout } from "./layout.ts";
 
 export type Accelerator = "kvm" | "tcg";
@@ -14,7 +21,11 @@ export interface Launch {
   readonly id: string;
   readonly accelerator: Accelerator;
   readonly cpuModel: string;
+  /** Versioned, so that it means the same to every QEMU. */
+  readonly machineType: string;
   readonly hostPorts: Readonly<Record<string, number>>;
+  /** It waits for a guest from elsewhere, whose data may be elsewhere too. */
+  readonly incoming?: { readonly data?: RemoteData | undefined } | undefined;
 }
 
 const PAGE_BYTES = 8192;
@@ -32,14 +43,18 @@ const FUNCTIONS = 8;
 export const LAYERS_MAX = (SLOT_LAST - SLOT_LAYERS + 1) * FUNCTIONS;
 
 /**
- * RAM in bytes that QEMU gets: whole 8 KiB, and under TCG never a multiple of 256 KiB. With such a
- * size the dirty bitmap of TCG before QEMU 9.0 takes a fast path that does not reset the TLB, and a
- * live migration corrupts the guest's memory.
+ * RAM in bytes that QEMU gets: whole 8 KiB, and never a multiple of 256 KiB. With such a size the
+ * dirty bitmap of TCG before QEMU 9.0 takes a fast path that does not reset the TLB, and a live
+ * migration corrupts the guest's memory. KVM is given the same: both ends must have equal sizes.
  */
-export function ramBytes(memoryBytes: number, accelerator: Accelerator): number {
+export function ramBytes(memoryBytes: number): number {
   const whole = Math.ceil(memoryBytes / PAGE_BYTES) * PAGE_BYTES;
-  const trapped = accelerator === "tcg" && whole % TCG_TRAP_BYTES === 0;
-  return trapped ? whole + PAGE_BYTES : whole;
+  return isTrapped(whole) ? whole + PAGE_BYTES : whole;
+}
+
+/** Would a guest of this RAM be corrupted by a live migration under TCG before QEMU 9.0? */
+export function isTrapped(bytes: number): boolean {
+  return bytes % TCG_TRAP_BYTES === 0;
 }
 
 function pair(option: string, value: string): string[] {
@@ -69,9 +84,15 @@ export function qemuArguments(
     ...bootArguments(specification),
     ...channelArguments(layout, launch),
     ...networkArguments(specification, launch),
-    ...dataArguments(specification),
+    ...dataArguments(specification, launch),
     ...specification.disks.layers.flatMap(layerArguments),
+    ...(launch.incoming === undefined ? [] : ["-S", ...pair("-incoming", "defer")]),
   ];
+}
+
+/** The devices as the guest sees them, with their places: equal lists are equal machines. */
+export function devicesOf(args: readonly string[]): string[] {
+  return args.filter((_, index) => args[index - 1] === "-device");
 }
 
 /** First, so that a search for the process reads only the head of a command line. */
@@ -86,10 +107,10 @@ function identityArguments({ uuid, name }: MachineSpecification, layout: Layout)
 }
 
 function processorArguments(specification: MachineSpecification, launch: Launch): string[] {
-  const { accelerator, cpuModel } = launch;
-  const kibibytes = ramBytes(specification.memoryBytes, accelerator) / 1024;
+  const { accelerator, cpuModel, machineType } = launch;
+  const kibibytes = ramBytes(specification.memoryBytes) / 1024;
   return [
-    ...pair("-machine", "q35,usb=off,vmport=off,dump-guest-core=off"),
+    ...pair("-machine", `${machineType},usb=off,vmport=off,dump-guest-core=off`),
     ...pair("-accel", accelerator === "tcg" ? "tcg,thread=multi" : "kvm"),
     ...pair("-cpu", `${cpuModel},enforce=on`),
     ...pair("-smp", String(specification.cpus)),
@@ -110,7 +131,7 @@ function bootArguments({ disks }: MachineSpecification): string[] {
   ];
 }
 
-/** Console, ready channel and QMP. */
+/** Console, ready channel and two monitors: QEMU serves one connection at a time on each. */
 function channelArguments(layout: Layout, launch: Launch): string[] {
   return [
     ...pair("-chardev", `file,id=console,path=${escaped(layout.console)},append=on`),
@@ -119,6 +140,8 @@ function channelArguments(layout: Layout, launch: Launch): string[] {
     ...pair("-device", "isa-serial,chardev=ready,index=1"),
     ...pair("-chardev", `socket,id=qmp,path=${escaped(layout.qmpSocket)},server=on,wait=off`),
     ...pair("-mon", "chardev=qmp,mode=control"),
+    ...pair("-chardev", `socket,id=hot,path=${escaped(layout.hotSocket)},server=on,wait=off`),
+    ...pair("-mon", "chardev=hot,mode=control"),
   ];
 }
 
@@ -144,22 +167,15 @@ function hostPort(launch: Launch, name: string): number {
   throw new TesseraError("bug", "hypervisor.port-unknown", `no host port was chosen for ${name}`);
 }
 
-/**
- * Write-back through the host's page cache: a flush of the guest is an fdatasync of the file, so
- * what the guest has flushed is on the disk. `locking=on` keeps a second QEMU from the file.
- */
-function dataArguments({ dataPath, basePath }: MachineSpecification): string[] {
-  const cache = { direct: false, "no-flush": false };
-  const file = { driver: "file", "node-name": "data-file", filename: dataPath, locking: "on" };
-  const over = basePath === undefined ? { driver: "raw" } : { driver: "qcow2", backing: "base" };
-  const format = { ...over, "node-name": "data", file: "data-file" };
-  const unmap = { discard: "unmap", cache };
+function blockdevs(nodes: readonly BlockNode[]): string[] {
+  return nodes.flatMap((node) => pair("-blockdev", JSON.stringify(node)));
+}
+
+function dataArguments(specification: MachineSpecification, { incoming }: Launch): string[] {
   return [
-    ...(basePath === undefined ? [] : baseArguments(basePath)),
-    ...pair("-blockdev", JSON.stringify({ ...file, ...unmap })),
-    ...pair("-blockdev", JSON.stringify({ ...format, ...unmap, "detect-zeroes": "unmap" })),
+    ...blockdevs(dataNodes(specification, incoming?.data)),
     ...device("virtio-blk-pci", address(SLOT_DATA), {
-      drive: "data",
+      drive: DATA_NODE,
       "write-cache": "on",
       discard: "on",
       werror: "stop",
@@ -168,24 +184,11 @@ function dataArguments({ dataPath, basePath }: MachineSpecification): string[] {
   ];
 }
 
-/** The raw file under an overlay. The overlay's own word for it is not used. */
-function baseArguments(path: string): string[] {
-  const file = { driver: "file", "node-name": "base-file", filename: path, locking: "on" };
-  const format = { driver: "raw", "node-name": "base", file: "base-file" };
-  return [
-    ...pair("-blockdev", JSON.stringify({ ...file, "read-only": true })),
-    ...pair("-blockdev", JSON.stringify({ ...format, "read-only": true })),
-  ];
-}
-
 /** One read-only disk; the layers share PCI slots, eight functions each. */
 function layerArguments(layer: ComposedLayer, index: number): string[] {
-  const file = { driver: "file", "node-name": `layer${index}-file`, filename: layer.path };
-  const format = { driver: "raw", "node-name": `layer${index}`, file: `layer${index}-file` };
   const slot = SLOT_LAYERS + Math.floor(index / FUNCTIONS);
   return [
-    ...pair("-blockdev", JSON.stringify({ ...file, "read-only": true })),
-    ...pair("-blockdev", JSON.stringify({ ...format, "read-only": true })),
+    ...blockdevs(readOnlyNodes(layer.path, `layer${index}`)),
     ...device("virtio-blk-pci", `${address(slot, index % FUNCTIONS)},multifunction=on`, {
       drive: `layer${index}`,
       "num-queues": "1",

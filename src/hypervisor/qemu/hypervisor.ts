@@ -1,10 +1,20 @@
 import { TesseraError, type World } from "#core";
-import type { Hypervisor, HypervisorCapabilities, MachineSpecification } from "../contract.ts";
+import type {
+  HotCapabilities,
+  Hypervisor,
+  HypervisorCapabilities,
+  IncomingOptions,
+  MachineSpecification,
+} from "../contract.ts";
 import { AcceleratorChoice, type ProbeSubject } from "./accelerator.ts";
 import type { Accelerator } from "./arguments.ts";
 import { checkSpecification } from "./check.ts";
 import { findProcess } from "./find.ts";
-import { launchMachine, waitRunning } from "./launch.ts";
+import { checkDescription } from "./hot/describe.ts";
+import { QemuIncoming } from "./hot/incoming.ts";
+import { probeHot } from "./hot/probe.ts";
+import { HotSession } from "./hot/session.ts";
+import { askState, launchMachine, waitState, type LaunchSettings } from "./launch.ts";
 import { layoutOf, type Layout } from "./layout.ts";
 import { QemuMachine, type KnownLaunch } from "./machine.ts";
 import { readRecord, specificationText, writeRecord } from "./record.ts";
@@ -19,6 +29,8 @@ export interface QemuOptions {
    * The default, `Nehalem-v1`, has x86-64-v2 and runs in full under TCG as well.
    */
   readonly cpuModel?: string;
+  /** QEMU's name of the machine type, with its version; default `pc-q35-7.2`. */
+  readonly machineType?: string;
   /**
    * A kernel for the probe of `capabilities`; `start` probes with the machine's own. Without one,
    * and before the first start, KVM is proven by the firmware alone, which proves less.
@@ -41,6 +53,7 @@ class Qemu implements Hypervisor {
   readonly #choice: AcceleratorChoice;
   readonly #turns = new Map<string, Promise<unknown>>();
   #version: Promise<string> | undefined;
+  #hot: Promise<HotCapabilities> | undefined;
   #probeKernelPath: string | undefined;
 
   constructor(world: World, options: QemuOptions) {
@@ -82,16 +95,87 @@ class Qemu implements Hypervisor {
     const found = await this.#find(layout);
     if (found !== undefined) {
       checkSame(found, specification);
-      await waitRunning(this.#world, layout, found.process);
+      await this.#waitStarted(layout, found);
       return new QemuMachine(this.#world, layout, found);
     }
     this.#probeKernelPath ??= specification.disks.kernelPath;
     const launch = await launchMachine(this.#world, layout, specification, {
       program: this.#program,
+      version: await this.#askVersion(),
       cpuModel: this.#cpuModel,
+      machineType: this.#options.machineType ?? "pc-q35-7.2",
       accelerator: await this.#accelerator(specification.disks.kernelPath),
     });
     return new QemuMachine(this.#world, layout, launch);
+  }
+
+  /** A process that still waits for a guest does not run by itself. */
+  async #waitStarted(layout: Layout, found: KnownLaunch): Promise<void> {
+    const state = await askState(this.#world, layout);
+    if (found.incoming !== undefined && state !== "running") throw incomingError(found.uuid);
+    await waitState(this.#world, layout, found.process, "running");
+  }
+
+  hotCapabilities(): Promise<HotCapabilities> {
+    this.#hot ??= this.#probeHot().catch((error: unknown) => {
+      this.#hot = undefined;
+      throw error;
+    });
+    return this.#hot;
+  }
+
+  async #probeHot(): Promise<HotCapabilities> {
+    const accelerator = await this.#accelerator(this.#probeKernelPath);
+    const accelerators = accelerator === "kvm" ? (["kvm", "tcg"] as const) : (["tcg"] as const);
+    return await probeHot(this.#world, this.#program, await this.#askVersion(), accelerators);
+  }
+
+  startIncoming(
+    specification: MachineSpecification,
+    options: IncomingOptions,
+  ): Promise<QemuIncoming> {
+    const layout = layoutOf(specification.directory);
+    checkSpecification(specification);
+    return this.#inTurn(layout, async () => {
+      const found = await this.#find(layout);
+      if (found !== undefined) checkSame(found, specification);
+      const launch = found ?? (await this.#launchIncoming(layout, specification, options));
+      if (launch.incoming === undefined) throw incomingError(launch.uuid);
+      return await this.#incoming(layout, launch);
+    });
+  }
+
+  async #launchIncoming(
+    layout: Layout,
+    specification: MachineSpecification,
+    { description, data }: IncomingOptions,
+  ): Promise<KnownLaunch> {
+    const settings: LaunchSettings = {
+      program: this.#program,
+      version: await this.#askVersion(),
+      cpuModel: description.cpuModel,
+      machineType: description.machineType,
+      accelerator: description.accelerator === "kvm" ? "kvm" : "tcg",
+      incoming: data === undefined ? {} : { data },
+    };
+    checkDescription(specification, settings, description);
+    return await launchMachine(this.#world, layout, specification, settings);
+  }
+
+  adoptIncoming(directory: string): Promise<QemuIncoming | undefined> {
+    const layout = layoutOf(directory);
+    return this.#inTurn(layout, async () => {
+      const launch = await this.#find(layout);
+      if (launch?.incoming === undefined) return undefined;
+      return await this.#incoming(layout, launch);
+    });
+  }
+
+  async #incoming(layout: Layout, launch: KnownLaunch): Promise<QemuIncoming> {
+    const [world, { dataPath }] = [this.#world, launch];
+    const session = await HotSession.open(world, layout, launch.process);
+    const machine = new QemuMachine(world, layout, launch);
+    return new QemuIncoming({ world, session, machine, dataPath });
   }
 
   /** The launch of this directory whose process lives, recorded or found. */
@@ -161,5 +245,14 @@ function strangerError(layout: Layout, pid: number): TesseraError {
     "hypervisor.record-missing",
     `process ${pid} runs a machine of this directory, but its record is missing`,
     { subject: layout.directory, remedy: `end process ${pid}, then start the machine` },
+  );
+}
+
+function incomingError(uuid: string): TesseraError {
+  return new TesseraError(
+    "misuse",
+    "hypervisor.incoming",
+    "the machine is started in one way and asked for in another: to run, or to receive a guest",
+    { subject: uuid, remedy: "resume or abort the incoming machine, or stop the running one" },
   );
 }

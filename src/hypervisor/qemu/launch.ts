@@ -1,8 +1,8 @@
 import { hasCode, TesseraError, type ProcessIdentity, type World } from "#core";
-import type { MachineSpecification } from "../contract.ts";
+import type { MachineSpecification, RunState } from "../contract.ts";
 import { qemuArguments, type Accelerator, type Launch } from "./arguments.ts";
 import { isGone, waitGone } from "./find.ts";
-import { readyFile, type Layout } from "./layout.ts";
+import { readyFile, removeSockets, type Layout } from "./layout.ts";
 import type { KnownLaunch } from "./machine.ts";
 import { chooseHostPorts, portWasTaken } from "./ports.ts";
 import { Qmp } from "./qmp.ts";
@@ -14,6 +14,10 @@ export interface LaunchSettings {
   readonly program: string;
   readonly accelerator: Accelerator;
   readonly cpuModel: string;
+  readonly machineType: string;
+  /** Of the program. */
+  readonly version: string;
+  readonly incoming?: Launch["incoming"];
 }
 
 const PORT_ATTEMPTS_MAX = 5;
@@ -23,7 +27,10 @@ const START_MS = 60_000;
 const POLL_MS = 20;
 const KILL_MS = 10_000;
 
-/** Starts QEMU and returns when the guest's processors run; on failure nothing is left. */
+/**
+ * Starts QEMU and returns when the guest's processors run, or when it waits for a guest; on failure
+ * nothing is left.
+ */
 export async function launchMachine(
   world: World,
   layout: Layout,
@@ -48,17 +55,18 @@ async function prepare(
   world: World,
   layout: Layout,
   specification: MachineSpecification,
-  { accelerator, cpuModel }: LaunchSettings,
+  { accelerator, cpuModel, machineType, incoming }: LaunchSettings,
 ): Promise<Launch> {
   const { files, random } = world;
   for (const name of await files.list(layout.directory)) {
     if (name.startsWith("ready.")) await files.remove(`${layout.directory}/${name}`);
   }
-  await files.remove(layout.qmpSocket);
+  await removeSockets(files, layout);
   await boundLog(files, layout.console, LOG_BYTES_MAX);
   await boundLog(files, layout.log, LOG_BYTES_MAX);
   const hostPorts = await chooseHostPorts(specification.ports);
-  return { id: Buffer.from(random.bytes(8)).toString("hex"), accelerator, cpuModel, hostPorts };
+  const id = Buffer.from(random.bytes(8)).toString("hex");
+  return { id, accelerator, cpuModel, machineType, hostPorts, incoming };
 }
 
 /** The record is durable before the process exists, and complete before anybody hears of it. */
@@ -76,6 +84,13 @@ async function run(
     specification: specificationText(specification),
     hostPorts: launch.hostPorts,
     dataPath: specification.dataPath,
+    host: {
+      version: settings.version,
+      machineType: launch.machineType,
+      cpuModel: launch.cpuModel,
+      accelerator: launch.accelerator,
+    },
+    ...(launch.incoming === undefined ? {} : { incoming: launch.incoming }),
   };
   await writeRecord(world.files, layout, record);
   const args = qemuArguments(specification, launch, layout);
@@ -87,7 +102,8 @@ async function run(
   const known = { ...record, process: started.identity };
   try {
     await writeRecord(world.files, layout, known);
-    await waitRunning(world, layout, started.identity);
+    const wanted = launch.incoming === undefined ? "running" : "starting";
+    await waitState(world, layout, started.identity, wanted);
     return known;
   } catch (error) {
     world.processes.kill(started.identity, "SIGKILL");
@@ -97,49 +113,51 @@ async function run(
 }
 
 /**
- * Waits until the monitor says that the guest's processors run.
+ * Waits until the monitor says that the guest's processors run, or that it waits for a guest.
  *
  * @throws `hypervisor.exited`, `hypervisor.start-timeout`
  */
-export async function waitRunning(
+export async function waitState(
   world: World,
   layout: Layout,
   identity: ProcessIdentity,
+  wanted: "running" | "starting",
 ): Promise<void> {
   const deadline = world.clock.monotonic() + START_MS;
   for (;;) {
-    if (await isRunning(world, layout)) return;
+    if ((await askState(world, layout)) === wanted) return;
     if (await isGone(world, identity)) {
       throw new TesseraError("environment", "hypervisor.exited", "QEMU ended at once");
     }
     if (world.clock.monotonic() > deadline) {
-      const message = `QEMU does not run the guest within ${START_MS} ms`;
+      const message = `QEMU is not ${wanted} within ${START_MS} ms`;
       throw new TesseraError("environment", "hypervisor.start-timeout", message);
     }
     await world.clock.sleep(POLL_MS);
   }
 }
 
-/** False while the monitor cannot be reached yet, or the processors do not run yet. */
-async function isRunning(world: World, layout: Layout): Promise<boolean> {
+/** Undefined while the monitor cannot be reached yet. */
+export async function askState(world: World, layout: Layout): Promise<RunState | undefined> {
   try {
     const qmp = await Qmp.open(layout.qmpSocket, world.clock);
     try {
-      return runStateOf(await qmp.execute("query-status")) === "running";
+      return runStateOf(await qmp.execute("query-status"));
     } finally {
       await qmp.close();
     }
   } catch (error) {
     const early =
       hasCode(error, "hypervisor.qmp-closed") || hasCode(error, "hypervisor.qmp-timeout");
-    if (early) return false;
+    if (early) return undefined;
     throw error;
   }
 }
 
-async function cleanUp({ files }: World, layout: Layout, launch: Launch): Promise<void> {
+async function cleanUp(world: World, layout: Layout, launch: Launch): Promise<void> {
+  const { files } = world;
   await files.remove(readyFile(layout, launch.id));
-  await files.remove(layout.qmpSocket);
+  await removeSockets(files, layout);
   await files.remove(layout.pidFile);
   await files.remove(layout.record);
 }

@@ -1,5 +1,5 @@
 import { join, resolve } from "node:path";
-import { TesseraError } from "#core";
+import { TesseraError, type FileSystem } from "#core";
 
 /** Unix sockets hold 107 bytes of path (unix(7)); some room is left for names beside. */
 const PATH_BYTES_MAX = 100;
@@ -12,6 +12,10 @@ export interface Layout {
   /** Written and locked by QEMU itself: a second QEMU on this directory ends at once. */
   readonly pidFile: string;
   readonly qmpSocket: string;
+  /** A second monitor, for whoever holds a hot migration. */
+  readonly hotSocket: string;
+  /** QEMU's NBD server, while it exports the user data block. */
+  readonly dataSocket: string;
   /** What the guest writes to its first serial port, over all boots. */
   readonly console: string;
   /** QEMU's own words. */
@@ -35,6 +39,8 @@ export function layoutOf(given: string): Layout {
     record: join(directory, "hypervisor.json"),
     pidFile: join(directory, "qemu.pid"),
     qmpSocket,
+    hotSocket: join(directory, "hot.sock"),
+    dataSocket: join(directory, "data.sock"),
     console: join(directory, "console.log"),
     log: join(directory, "qemu.log"),
   };
@@ -43,4 +49,11 @@ export function layoutOf(given: string): Layout {
 /** The file that receives the guest's second serial port; a launch has its own. */
 export function readyFile(layout: Layout, launch: string): string {
   return join(layout.directory, `ready.${launch}`);
+}
+
+/** The process that made them must be gone. */
+export async function removeSockets(files: FileSystem, layout: Layout): Promise<void> {
+  for (const path of [layout.qmpSocket, layout.hotSocket, layout.dataSocket]) {
+    await files.remove(path);
+  }
 }

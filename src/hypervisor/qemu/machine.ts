@@ -1,6 +1,9 @@
 import { TesseraError, type ProcessIdentity, type World } from "#core";
-import type { RunningMachine, RunState } from "../contract.ts";
+import type { HotSource, RunningMachine, RunState } from "../contract.ts";
 import { isGone, waitGone } from "./find.ts";
+import { describeLaunch } from "./hot/describe.ts";
+import { hotUnsupported, HotSession } from "./hot/session.ts";
+import { QemuSource } from "./hot/source.ts";
 import { readyFile, type Layout } from "./layout.ts";
 import { Qmp } from "./qmp.ts";
 import { runStateOf } from "./status.ts";
@@ -64,7 +67,7 @@ export class QemuMachine implements RunningMachine {
       signal?.throwIfAborted();
       const gone = await isGone(this.#world, this.identity);
       const said = (await readPart(files, path, 0, READY_BYTES_MAX)) ?? "";
-      if (READY_LINE.test(said)) return;
+      if (READY_LINE.test(said) || (await this.#arrivedReady(gone))) return;
       if (gone) throw await this.#bootError("hypervisor.exited", "the machine ended");
       const rest = deadline - clock.monotonic();
       if (rest <= 0) {
@@ -73,6 +76,11 @@ export class QemuMachine implements RunningMachine {
       }
       await clock.sleep(Math.min(READY_POLL_MS, rest), signal);
     }
+  }
+
+  /** A guest that arrived has said its word elsewhere; it is ready when it runs. */
+  async #arrivedReady(gone: boolean): Promise<boolean> {
+    return this.#launch.incoming !== undefined && !gone && (await this.state()) === "running";
   }
 
   async #bootError(code: string, message: string): Promise<TesseraError> {
@@ -106,6 +114,14 @@ export class QemuMachine implements RunningMachine {
       if (!signal.aborted) throw error;
       await new Promise<never>(() => {});
     }
+  }
+
+  async hot(): Promise<HotSource> {
+    const [world, layout] = [this.#world, this.#layout];
+    const description = describeLaunch(this.#launch);
+    if (description === undefined) throw hotUnsupported(layout);
+    const session = await HotSession.open(world, layout, this.identity);
+    return new QemuSource({ world, layout, session, description, end: () => this.stop(0) });
   }
 
   detach(): Promise<void> {

@@ -12,11 +12,16 @@ const DIALOGUE: readonly (readonly [line: string, message: QmpMessage])[] = [
   ['{"return": {}, "id": 0}', { type: "return", id: 0, value: {} }],
   [
     '{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "POWERDOWN"}',
-    { type: "event", event: "POWERDOWN", data: undefined },
+    { type: "event", event: "POWERDOWN", data: undefined, at_ms: 1000.002 },
   ],
   [
     '{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}}',
-    { type: "event", event: "SHUTDOWN", data: { guest: true, reason: "guest-shutdown" } },
+    {
+      type: "event",
+      event: "SHUTDOWN",
+      data: { guest: true, reason: "guest-shutdown" },
+      at_ms: undefined,
+    },
   ],
   [
     '{"id": 3, "error": {"class": "GenericError", "desc": "no \\u00fc"}}',

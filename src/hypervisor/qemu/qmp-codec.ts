@@ -20,7 +20,14 @@ export type QmpMessage =
   | { readonly type: "greeting"; readonly capabilities: readonly string[] }
   | { readonly type: "return"; readonly id: number | undefined; readonly value: unknown }
   | { readonly type: "error"; readonly id: number | undefined; readonly error: QmpErrorText }
-  | { readonly type: "event"; readonly event: string; readonly data: unknown };
+  | ({ readonly type: "event" } & QmpEvent);
+
+export interface QmpEvent {
+  readonly event: string;
+  readonly data: unknown;
+  /** QEMU's time: milliseconds since the Unix epoch; undefined where it could not be read. */
+  readonly at_ms: number | undefined;
+}
 
 export interface QmpErrorText {
   readonly class: string;
@@ -31,7 +38,13 @@ const ID = z.int().optional();
 const GREETING = z.object({ QMP: z.object({ capabilities: z.array(z.string()).max(64) }) });
 const RETURN = z.object({ return: z.unknown(), id: ID });
 const ERROR = z.object({ error: z.object({ class: z.string(), desc: z.string() }), id: ID });
-const EVENT = z.object({ event: z.string(), data: z.unknown().optional() });
+/** Both members are -1 when QEMU's host has no time (qmp-spec, 2.5). */
+const TIME = z.object({ seconds: z.int().min(0), microseconds: z.int().min(0).max(999_999) });
+const EVENT = z.object({
+  event: z.string(),
+  data: z.unknown().optional(),
+  timestamp: z.unknown().optional(),
+});
 
 function broken(reason: string, cause?: unknown): TesseraError {
   return new TesseraError("peer", "hypervisor.qmp-broken", `QMP: ${reason}`, {
@@ -89,12 +102,18 @@ function messageOf(value: unknown): QmpMessage {
     return { type: "error", id: failure.data.id, error: { class: name, description: desc } };
   }
   const event = EVENT.safeParse(value);
-  if (event.success) return { type: "event", event: event.data.event, data: event.data.data };
+  if (event.success) return eventOf(event.data);
   const answer = RETURN.safeParse(value);
   if (answer.success && typeof value === "object" && value !== null && "return" in value) {
     return { type: "return", id: answer.data.id, value: answer.data.return };
   }
   throw broken("a line is none of greeting, return, error, event");
+}
+
+function eventOf({ event, data, timestamp }: z.infer<typeof EVENT>): QmpMessage {
+  const { data: time } = TIME.safeParse(timestamp);
+  const at_ms = time === undefined ? undefined : time.seconds * 1000 + time.microseconds / 1000;
+  return { type: "event", event, data, at_ms };
 }
 
 /** One command as a line; `outOfBand` is for commands that QEMU runs even while it hangs. */

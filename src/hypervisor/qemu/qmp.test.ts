@@ -77,7 +77,7 @@ test("answers find their commands in any order, events their listeners", async (
   });
   const qmp = await Qmp.open(path, clock);
   const events: string[] = [];
-  const leave = qmp.onEvent((event) => events.push(event));
+  const leave = qmp.onEvent(({ event }) => events.push(event));
   assert.deepEqual(await Promise.all([qmp.execute("a"), qmp.execute("b")]), ["for 1", "for 2"]);
   assert.deepEqual(events, ["STOP"]);
   leave();

@@ -1,6 +1,6 @@
 import { connect, type Socket } from "node:net";
 import { TesseraError, type Clock, type Json } from "#core";
-import { encodeCommand, QmpDecoder, type QmpMessage } from "./qmp-codec.ts";
+import { encodeCommand, QmpDecoder, type QmpEvent, type QmpMessage } from "./qmp-codec.ts";
 
 export interface QmpCommandOptions {
   /** Default 10 seconds. */
@@ -9,7 +9,7 @@ export interface QmpCommandOptions {
   readonly outOfBand?: boolean;
 }
 
-export type QmpListener = (event: string, data: unknown) => void;
+export type QmpListener = (event: QmpEvent) => void;
 
 const COMMAND_TIMEOUT_MS = 10_000;
 
@@ -126,7 +126,7 @@ export class Qmp {
   #handle(message: QmpMessage): void {
     if (message.type === "greeting") return this.#greeting.resolve(message.capabilities);
     if (message.type === "event") {
-      for (const listener of this.#listeners) listener(message.event, message.data);
+      for (const listener of this.#listeners) listener(message);
       return;
     }
     // An answer that nobody waits for any more comes after its time-out.

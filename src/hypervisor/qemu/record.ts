@@ -11,6 +11,13 @@ const IDENTITY = z.object({
   startTicks: z.int().min(0),
   bootId: z.string().min(1).max(64),
 });
+const HOST = z.object({
+  version: z.string(),
+  machineType: z.string(),
+  cpuModel: z.string(),
+  accelerator: z.enum(["kvm", "tcg"]),
+});
+const REMOTE_DATA = z.object({ socketPath: z.string().min(1), exportName: z.string() });
 const RECORD = z.object({
   version: z.literal(1),
   uuid: z.string().min(1).max(64),
@@ -22,6 +29,10 @@ const RECORD = z.object({
   dataPath: z.string().min(1),
   /** Absent from just before the process is made until it is known. */
   process: IDENTITY.optional(),
+  /** What the process was started with; absent in records of before hot migration. */
+  host: HOST.optional(),
+  /** It was started to receive a guest. */
+  incoming: z.object({ data: REMOTE_DATA.optional() }).optional(),
   /** How it was stopped, once it was. */
   stopped: z.enum(["graceful", "forced"]).optional(),
 });

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { hasCode, TesseraError, type World } from "#core";
 import { isGone, waitGone } from "./find.ts";
-import { readyFile, type Layout } from "./layout.ts";
+import { readyFile, removeSockets, type Layout } from "./layout.ts";
 import type { KnownLaunch } from "./machine.ts";
 import { Qmp } from "./qmp.ts";
 import { readRecord, writeRecord } from "./record.ts";
@@ -69,7 +69,7 @@ async function powerDown(
 ): Promise<boolean> {
   let guestEnded = false;
   let pressed = false;
-  qmp.onEvent((event, data) => {
+  qmp.onEvent(({ event, data }) => {
     guestEnded ||= event === "SHUTDOWN" && GUEST_SHUTDOWN.safeParse(data).success;
   });
   const deadline = world.clock.monotonic() + timeout_ms;
@@ -126,7 +126,7 @@ async function settle(
   const stopped = outcome ?? (same ? record.stopped : undefined) ?? "forced";
   if (same) await writeRecord(world.files, layout, { ...launch, stopped });
   await world.files.remove(readyFile(layout, launch.launch));
-  if (same) await world.files.remove(layout.qmpSocket);
+  if (same) await removeSockets(world.files, layout);
   return stopped;
 }
 
