@@ -5,14 +5,13 @@ import { constants, zstdCompressSync } from "node:zlib";
 import { test } from "node:test";
 import * as fc from "fast-check";
 import { realWorld } from "#system";
-import type { Clock } from "#core";
+import { pipelined, type Clock } from "#core";
 import { Compressor, compress, compressionLevel, decompress } from "./compression.ts";
 import { chooseVersion } from "./handshake.ts";
 import { startKeepalive } from "./keepalive.ts";
 import { rateLimiter } from "./limiter.ts";
 import { backoff_ms } from "./link.ts";
 import { LinkMeter } from "./meter.ts";
-import { pipelined } from "./pipeline.ts";
 import { TIMING } from "./protocol.ts";
 import {
   confirmToken,

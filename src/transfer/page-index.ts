@@ -1,5 +1,6 @@
 import type { BlobReader } from "#repository";
 import { isZero } from "#block";
+import { pageHash } from "#core";
 import { PAGE_BYTES } from "./changes.ts";
 
 /** Most pages in the index: 2^21 take 32 MiB; of larger images only every n-th page is in it. */
@@ -11,25 +12,6 @@ const EMPTY = 0xffff_ffff;
 export interface PagePlace {
   readonly component: number;
   readonly page: number;
-}
-
-/** A quick hash of a page, 32 bits; equal hashes are compared before they count. */
-function hashPage(words: Uint32Array): number {
-  let one = 0x9e37_79b1;
-  let other = 0x85eb_ca77;
-  for (let at = 0; at < words.length; at += 2) {
-    one = Math.imul(one ^ (words[at] ?? 0), 0xcc9e_2d51);
-    other = Math.imul(other ^ (words[at + 1] ?? 0), 0x1b87_3593);
-    one ^= one >>> 15;
-    other ^= other >>> 13;
-  }
-  return (Math.imul(one ^ (other >>> 16), 0x2c1b_3c6d) ^ other) >>> 0;
-}
-
-/** The page as words, copied where it is not aligned. */
-function wordsOf(page: Uint8Array): Uint32Array {
-  const aligned = page.byteOffset % 4 === 0 ? page : Uint8Array.from(page);
-  return new Uint32Array(aligned.buffer, aligned.byteOffset, PAGE_BYTES / 4);
 }
 
 /**
@@ -80,7 +62,7 @@ export class PageIndex {
       const number = first + at / PAGE_BYTES;
       if (number % this.#stride !== 0) continue;
       const page = bytes.subarray(at, at + PAGE_BYTES);
-      if (!isZero(page)) this.#add(hashPage(wordsOf(page)), { component, page: number });
+      if (!isZero(page)) this.#add(pageHash(page), { component, page: number });
     }
   }
 
@@ -98,7 +80,7 @@ export class PageIndex {
   /** Where a page's bytes are; `hint` is looked at first. */
   async find(page: Uint8Array, hint?: PagePlace): Promise<PagePlace | undefined> {
     if (hint !== undefined && (await this.#equals(hint, page))) return hint;
-    const place = this.#lookUp(hashPage(wordsOf(page)));
+    const place = this.#lookUp(pageHash(page));
     return place !== undefined && (await this.#equals(place, page)) ? place : undefined;
   }
 

@@ -1,4 +1,4 @@
-import { TesseraError, hasCode, type BlobReference, type Digest } from "#core";
+import { TesseraError, hasCode, type BlobReference, type Digest, pipelined } from "#core";
 import type { ComponentStore, Ingest } from "#repository";
 import { blobDictionary } from "./blob-dictionary.ts";
 import { decompress } from "./compression.ts";
@@ -11,7 +11,6 @@ import {
   decodeJson,
   decodeZeroes,
 } from "./messages.ts";
-import { pipelined } from "./pipeline.ts";
 import { CHECKPOINT_BYTES, FLAG_DICTIONARY, FLAG_ZSTD, RAW_BYTES_MAX, TYPE } from "./protocol.ts";
 import type { IncomingStream, Receiver } from "./receiver-streams.ts";
 import { decompressFrame } from "./solid.ts";

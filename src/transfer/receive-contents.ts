@@ -1,3 +1,4 @@
+import { pipelined } from "#core";
 import type { ComponentStore, ContentsReader } from "#repository";
 import type { MemoryBudget } from "./budget.ts";
 import type { BufferPool } from "./buffers.ts";
@@ -10,7 +11,6 @@ import { heldTuples } from "./held-parts.ts";
 import { ContentsEndSchema, ContentsOpenedSchema, decodeBytes, decodeJson } from "./messages.ts";
 import { decodePack, type PackHead, type PackScope } from "./pack.ts";
 import { referenceBytes, slicePlan } from "./pack-plan.ts";
-import { pipelined } from "./pipeline.ts";
 import { FLAG_DICTIONARY, FLAG_ZSTD, HEADER_BYTES, TYPE } from "./protocol.ts";
 import type { IncomingStream, Receiver } from "./receiver-streams.ts";
 import { decompressFrame, dictionaryOf } from "./solid.ts";

@@ -1,3 +1,4 @@
+import { pipelined } from "#core";
 import { BLOCK_BYTES } from "#block";
 import type { BlobReader } from "#repository";
 import { PAGE_BYTES } from "./changes.ts";
@@ -12,7 +13,6 @@ import {
   decodeJson,
   type BlocksHead,
 } from "./messages.ts";
-import { pipelined } from "./pipeline.ts";
 import { FLAG_ZSTD, TYPE } from "./protocol.ts";
 import { ChangesDecoder, type DecodedChanges } from "./receive-changes.ts";
 import type { IncomingStream, Receiver } from "./receiver-streams.ts";

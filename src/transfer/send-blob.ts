@@ -1,11 +1,10 @@
-import type { Digest } from "#core";
+import { pipelined, type Digest } from "#core";
 import { isZero } from "#block";
 import { compressWith } from "./blob-dictionary.ts";
 import type { BlobReader } from "#repository";
 import { Compressor } from "./compression.ts";
 import { peerError } from "./errors.ts";
 import { bytesPrefix, encodeZeroes } from "./messages.ts";
-import { pipelined } from "./pipeline.ts";
 import { FLAG_DICTIONARY, FLAG_ZSTD, RAW_BYTES_MAX, TYPE } from "./protocol.ts";
 import type { OutgoingStream } from "./sender-stream.ts";
 import { Spares } from "./spares.ts";

@@ -1,4 +1,4 @@
-import { endOf, totalLength, type ByteRange, type Digest } from "#core";
+import { endOf, totalLength, type ByteRange, type Digest, pipelined } from "#core";
 import { BLOCK_BYTES, hashBlocks, type BlockDevice, type BlockDigests } from "#block";
 import type { BlobReader } from "#repository";
 import {
@@ -12,7 +12,6 @@ import { encodeChanges } from "./changes.ts";
 import type { DataSource, Lineage } from "./contract.ts";
 import { PageIndex } from "./page-index.ts";
 import { compressPatch, patchDictionary } from "./patch.ts";
-import { pipelined } from "./pipeline.ts";
 import { FLAG_DICTIONARY, FLAG_ZSTD, TYPE } from "./protocol.ts";
 import { PIPELINE_DEPTH, type LevelNow } from "./send-blob.ts";
 import type { OutgoingStream } from "./sender-stream.ts";

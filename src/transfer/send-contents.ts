@@ -1,4 +1,4 @@
-import type { Digest } from "#core";
+import { pipelined, type Digest } from "#core";
 import { SOLID_LEVELS, type PackPlan } from "#delta";
 import type { CompressionMode } from "./compression.ts";
 import type { ComponentContents, DataSource } from "./contract.ts";
@@ -16,7 +16,6 @@ import { heldOf, withoutHeld, type HeldTuple } from "./held-parts.ts";
 import { PackEncoder, type ReadyFrame } from "./pack-encoder.ts";
 import { planContents, plansFrom } from "./pack-plan.ts";
 import type { LinkMeter } from "./meter.ts";
-import { pipelined } from "./pipeline.ts";
 import { PACK_WIRE_BYTES_MAX, RAW_BYTES_MAX } from "./protocol.ts";
 import type { OutgoingStream } from "./sender-stream.ts";
 import { decodeWant, wantedIndices } from "./want.ts";

@@ -1,10 +1,9 @@
-import { alignRanges, endOf, totalLength, type ByteRange, type Digest } from "#core";
+import { alignRanges, endOf, totalLength, type ByteRange, type Digest, pipelined } from "#core";
 import { BLOCK_BYTES, isZero, type BlockDevice } from "#block";
 import { compress } from "./compression.ts";
 import type { DataSource } from "./contract.ts";
 import { peerError } from "./errors.ts";
 import { blocksPrefix, type BlockRun } from "./messages.ts";
-import { pipelined } from "./pipeline.ts";
 import { BLOCKS_PER_FRAME_MAX, FLAG_ZSTD, RAW_BYTES_MAX, TYPE } from "./protocol.ts";
 import { PIPELINE_DEPTH, type LevelNow } from "./send-blob.ts";
 import { acceptLineage, sendChanges } from "./send-changes.ts";
