@@ -27,11 +27,12 @@ export const ROOMS: Readonly<Record<string, Room>> = {
     node: ["crypto", "path", "zlib", "stream"],
   },
   hypervisor: { rooms: ["core", "block"], node: ["net", "path", "events"] },
+  memory: { rooms: ["core", "hypervisor"], node: ["crypto", "zlib"] },
   xmpp: { rooms: ["core"], node: ["crypto", "net", "tls", "path", "events", "string_decoder"] },
   federation: { rooms: ["core", "xmpp"], node: ["crypto"] },
   transfer: {
     rooms: ["core", "block", "image", "delta", "repository"],
-    node: ["crypto", "net", "tls", "zlib", "events"],
+    node: ["crypto", "net", "tls", "zlib", "events", "perf_hooks"],
   },
   userdata: {
     rooms: ["core", "block", "nbd", "delta", "repository", "transfer"],

@@ -1,6 +1,7 @@
 import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { TesseraError, type Clock } from "#core";
+import { busyShare } from "./busy.ts";
 import { Delivery, type Delivered } from "./delivery.ts";
 import { linkLost, peerError, violation } from "./errors.ts";
 import { FrameDecoder, encodeFrame, type Frame } from "./frame.ts";
@@ -43,6 +44,7 @@ export class Connection {
   readonly #raw: Socket | undefined;
   readonly #incoming: IncomingBytes | undefined;
   readonly #clock: Clock;
+  readonly #busyShare = busyShare();
   readonly #timing: Timing;
   readonly #delivery: Delivery;
   readonly #writer: SocketWriter;
@@ -103,6 +105,11 @@ export class Connection {
   /** The shortest round trip lately; undefined before the first PONG. */
   get roundTrip_ms(): number | undefined {
     return this.#delivery.roundTrip_ms;
+  }
+
+  /** Share of the time, 0 to 1, in which this side had work lately. */
+  get busyShare(): number {
+    return this.#busyShare();
   }
 
   /** The clock that the connection goes by. */

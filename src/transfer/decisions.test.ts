@@ -11,6 +11,7 @@ import { chooseVersion } from "./handshake.ts";
 import { startKeepalive } from "./keepalive.ts";
 import { rateLimiter } from "./limiter.ts";
 import { backoff_ms } from "./link.ts";
+import { linkBitsPerSecond } from "./encoding.ts";
 import { LinkMeter } from "./meter.ts";
 import { TIMING } from "./protocol.ts";
 import {
@@ -148,7 +149,7 @@ test("a stream that does not shrink is not compressed again and again", async ()
 
 test("the meter tells rate, waiting and round trip within 300 ms, and what the link can take", async () => {
   const clock = handClock();
-  const meter = new LinkMeter(clock, 10_000_000);
+  const meter = new LinkMeter(clock, { bytesPerSecondMax: 10_000_000 });
   assert.deepEqual(meter.rate(), { limitBitsPerSecond: 80_000_000 });
   const deliver = async (wait_ms: number, pause_ms: number, bytes: number): Promise<void> => {
     await meter.waiting(() => clock.sleep(wait_ms));
@@ -180,6 +181,31 @@ test("the meter tells rate, waiting and round trip within 300 ms, and what the l
   for (let turn = 0; turn < 100; turn += 1) await deliver(20, 0, 2_500);
   const slow = meter.rate().availableBitsPerSecond ?? 0;
   assert.ok(slow < 1_100_000, `${slow} is thought to be available`);
+});
+
+test("a link is not thought slow because a side of it is busy", async () => {
+  const clock = handClock();
+  const meter = new LinkMeter(clock, { expectedBitsPerSecond: 1e9 });
+  const deliver = async (): Promise<void> => {
+    await meter.waiting(() => clock.sleep(18));
+    clock.advance(2);
+    meter.delivered({ bytes: 20_000, roundTrip_ms: 20 });
+  };
+  meter.receiverBusy(0.9);
+  for (let turn = 0; turn < 50; turn += 1) await deliver();
+  assert.ok((meter.rate().availableBitsPerSecond ?? 0) >= 1e9);
+  meter.receiverBusy(0.3);
+  for (let turn = 0; turn < 50; turn += 1) await deliver();
+  const known = meter.rate().availableBitsPerSecond ?? 0;
+  assert.ok(known >= 8_000_000 && known < 8_100_000, `${known}`);
+});
+
+test("of a link that was never full the round trip tells what to assume", () => {
+  assert.equal(linkBitsPerSecond({ roundTrip_ms: 0.5 }), 10e9);
+  assert.equal(linkBitsPerSecond({ roundTrip_ms: 30 }), undefined);
+  assert.equal(linkBitsPerSecond({ roundTrip_ms: 30, measuredBitsPerSecond: 1e9 }), 3e9);
+  assert.equal(linkBitsPerSecond({ roundTrip_ms: 0.5, availableBitsPerSecond: 2e6 }), 2e6);
+  assert.equal(linkBitsPerSecond({ roundTrip_ms: 0.5, limitBitsPerSecond: 3e6 }), 3e6);
 });
 
 test("the limiter never lets more through than the rate and its burst", async () => {

@@ -1,5 +1,6 @@
 /** How a stream of contents is compressed: decided anew for every pack. Pure. */
 import {
+  BITS_PER_SECOND_UNKNOWN,
   SOLID_LEVELS,
   chooseEncoding,
   solidParameters,
@@ -7,7 +8,7 @@ import {
   type PackPlan,
   type SolidParameters,
 } from "#delta";
-import type { LinkRate } from "./meter.ts";
+import { HEADROOM, type LinkRate } from "./meter.ts";
 import { referenceBytes } from "./pack-plan.ts";
 
 const MIB = 2 ** 20;
@@ -30,11 +31,17 @@ const NEAR_ms = 2;
 /** Assumed of such a link until something is measured. */
 const NEAR_BITS_PER_SECOND = 10e9;
 
+/** Of a link that was never full; Infinity where there is nothing to go by. */
+function assumedBitsPerSecond({ roundTrip_ms = Infinity, measuredBitsPerSecond = 0 }: LinkRate) {
+  const leastBitsPerSecond = HEADROOM * measuredBitsPerSecond;
+  if (roundTrip_ms < NEAR_ms) return Math.max(NEAR_BITS_PER_SECOND, leastBitsPerSecond);
+  return leastBitsPerSecond > BITS_PER_SECOND_UNKNOWN ? leastBitsPerSecond : Infinity;
+}
+
 /** What the link carries, as far as it is known: at most the limit. */
 export function linkBitsPerSecond(rate: LinkRate): number | undefined {
-  const { limitBitsPerSecond = Infinity, roundTrip_ms = Infinity } = rate;
-  const assumed = roundTrip_ms < NEAR_ms ? NEAR_BITS_PER_SECOND : Infinity;
-  const { availableBitsPerSecond = assumed } = rate;
+  const { limitBitsPerSecond = Infinity, availableBitsPerSecond = assumedBitsPerSecond(rate) } =
+    rate;
   const bitsPerSecond = Math.min(limitBitsPerSecond, availableBitsPerSecond);
   return bitsPerSecond === Infinity ? undefined : bitsPerSecond;
 }

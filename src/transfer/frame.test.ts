@@ -125,8 +125,8 @@ test("flags and streams must fit the type", () => {
 });
 
 test("the header stands on the wire as specified", () => {
-  const bytes = encodeFrame(TYPE.CREDIT, 7, Buffer.from([0, 0, 1, 0]));
-  assert.equal(bytes.toString("hex"), "0000000412000000000700000100");
+  const bytes = encodeFrame(TYPE.CREDIT, 7, Buffer.from([0, 0, 1, 0, 0]));
+  assert.equal(bytes.toString("hex"), "000000051200000000070000010000");
   assert.equal(HEADER_BYTES, 10);
 });
 

@@ -222,9 +222,9 @@ function openBlob(offset: number): Buffer {
 
 test("violations after the handshake end the connection too", async () => {
   const cases = [
-    [encodeFrame(TYPE.CREDIT, 1, Buffer.alloc(4))],
+    [encodeFrame(TYPE.CREDIT, 1, Buffer.alloc(5))],
     [encodeFrame(TYPE.OPEN, 5, openBlob(0)), encodeFrame(TYPE.OPEN, 5, openBlob(0))],
-    [encodeFrame(TYPE.OPEN, 1, openBlob(0)), encodeFrame(TYPE.CREDIT, 1, Buffer.alloc(4, 0xff))],
+    [encodeFrame(TYPE.OPEN, 1, openBlob(0)), encodeFrame(TYPE.CREDIT, 1, Buffer.alloc(5, 0xff))],
     Array.from({ length: 9 }, (_, n) => encodeFrame(TYPE.OPEN, n + 1, openBlob(0))),
     [encodeFrame(TYPE.HELLO, 0, Buffer.from("{}"))],
     [encodeFrame(TYPE.OPEN, 1, encodeJson({ kind: "tree" }))],

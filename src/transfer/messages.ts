@@ -189,14 +189,21 @@ export function encodeError(error: TesseraError): Buffer {
   return encodeJson({ code, message: message.slice(0, 500) });
 }
 
-export function encodeCredit(amountBytes: number): Buffer {
-  const payload = Buffer.allocUnsafe(4);
+export interface Credit {
+  readonly amountBytes: number;
+  /** Share of the time, 0 to 1, in which the receiver had work lately. */
+  readonly busyShare: number;
+}
+
+export function encodeCredit({ amountBytes, busyShare }: Credit): Buffer {
+  const payload = Buffer.allocUnsafe(5);
   payload.writeUInt32BE(amountBytes);
+  payload.writeUInt8(Math.round(busyShare * 255), 4);
   return payload;
 }
 
-export function decodeCredit(frame: Frame): number {
-  return frame.payload.readUInt32BE(0);
+export function decodeCredit({ payload }: Frame): Credit {
+  return { amountBytes: payload.readUInt32BE(0), busyShare: payload.readUInt8(4) / 255 };
 }
 
 /** @throws `transfer.protocol-violation` above 2^53 - 1 */

@@ -9,7 +9,8 @@ export interface LinkRate {
   readonly measuredBitsPerSecond?: number;
   /**
    * What the link can take, as far as it is known: what it delivered while the sender waited for
-   * it; more than that while the sender was the slower one or the flow was still growing.
+   * it and both sides had time; more than that while a side was the slower one or the flow was
+   * still growing. Absent where nothing was expected and the link was never full.
    */
   readonly availableBitsPerSecond?: number;
   /** Share of the time in which a sender waited for the link, 0 to 1. */
@@ -18,13 +19,26 @@ export interface LinkRate {
   readonly roundTrip_ms?: number;
 }
 
+/** What is known of a link before anything is measured, and of this side. */
+export interface LinkFacts {
+  readonly bytesPerSecondMax?: number | undefined;
+  /** Counts until something is measured. */
+  readonly expectedBitsPerSecond?: number | undefined;
+  /** Share of the time, 0 to 1, in which this side had work lately; 0 where nobody measures it. */
+  readonly busyShare?: (() => number) | undefined;
+}
+
 const WINDOW_ms = 100;
 /** After so long without data the time does not count. */
 const IDLE_ms = 500;
 const WEIGHT = 0.5;
 const GROWING = 1.25;
 /** By how much the link may be quicker than a flow that does not fill it. */
-const HEADROOM = 3;
+export const HEADROOM = 3;
+/** Beyond this nothing changes any more, in bits per second. */
+const AVAILABLE_MAX = 100e9;
+/** A side that is busier than this is what data waits for, not the link. */
+const BUSY = 0.8;
 
 function smooth(old: number | undefined, value: number): number {
   return old === undefined ? value : old + WEIGHT * (value - old);
@@ -47,15 +61,23 @@ export class LinkMeter {
   #measured: number | undefined;
   #available: number | undefined;
   #wasFull = false;
+  readonly #ownBusyShare: () => number;
+  #receiverBusyShare = 0;
   #waitingShare: number | undefined;
   #roundTrip_ms: number | undefined;
 
-  /** @param expectedBitsPerSecond counts until something is measured */
-  constructor(clock: Clock, bytesPerSecondMax: number | undefined, expectedBitsPerSecond?: number) {
+  constructor(clock: Clock, facts: LinkFacts = {}) {
+    const { bytesPerSecondMax, expectedBitsPerSecond, busyShare = () => 0 } = facts;
     this.#clock = clock;
     this.#limit =
       bytesPerSecondMax === undefined ? {} : { limitBitsPerSecond: bytesPerSecondMax * 8 };
     this.#available = expectedBitsPerSecond;
+    this.#ownBusyShare = busyShare;
+  }
+
+  /** The receiver has told how busy it is. */
+  receiverBusy(share: number): void {
+    this.#receiverBusyShare = share;
   }
 
   /** Runs a wait for the link and counts its time, once for all that wait at a time. */
@@ -106,16 +128,20 @@ export class LinkMeter {
   }
 
   #learn(measured: number, waitingShare: number): void {
+    const busyShare = Math.max(this.#ownBusyShare(), this.#receiverBusyShare);
     const isFull =
-      waitingShare > 0.5 && this.#previous !== undefined && measured < GROWING * this.#previous;
+      waitingShare > 0.5 &&
+      busyShare < BUSY &&
+      this.#previous !== undefined &&
+      measured < GROWING * this.#previous;
     const known = this.#available;
     if (isFull) {
       this.#wasFull = true;
       this.#available = Math.min(smooth(known, measured), 2 * measured);
-    } else if (this.#previous !== undefined || known !== undefined) {
+    } else if (known !== undefined) {
       // A link that was never full is thought better of all the time, until it is.
-      const grown = this.#wasFull ? (known ?? 0) : GROWING * (known ?? 0);
-      this.#available = Math.max(grown, HEADROOM * measured);
+      const grown = this.#wasFull ? known : GROWING * known;
+      this.#available = Math.min(AVAILABLE_MAX, Math.max(grown, HEADROOM * measured));
     }
     this.#previous = measured;
     this.#measured = smooth(this.#measured, measured);

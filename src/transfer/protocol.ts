@@ -146,7 +146,7 @@ export const FRAME_RULES: ReadonlyMap<number, FrameRule> = new Map<FrameType, Fr
   [TYPE.ERROR, rule("ERROR", "any", 2, CONTROL_BYTES_MAX)],
   [TYPE.OPEN, rule("OPEN", "stream", 2, CONTROL_BYTES_MAX)],
   [TYPE.OPENED, rule("OPENED", "stream", 2, CONTROL_BYTES_MAX)],
-  [TYPE.CREDIT, rule("CREDIT", "stream", 4, 4)],
+  [TYPE.CREDIT, rule("CREDIT", "stream", 5, 5)],
   [TYPE.END, rule("END", "stream", 2, CONTROL_BYTES_MAX)],
   [TYPE.WANT, rule("WANT", "stream", 1, WANT_BYTES_MAX)],
   [

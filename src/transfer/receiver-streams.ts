@@ -85,7 +85,11 @@ export class IncomingStream {
     const { now_ms, roundTrip_ms } = this.#connection;
     const grantedBytes = this.#window.release(costOf(frame), now_ms, roundTrip_ms);
     if (grantedBytes === 0) return;
-    this.#connection.send(TYPE.CREDIT, this.id, encodeCredit(grantedBytes));
+    this.#connection.send(
+      TYPE.CREDIT,
+      this.id,
+      encodeCredit({ amountBytes: grantedBytes, busyShare: this.#connection.busyShare }),
+    );
   }
 
   /** As `release`, and nothing reads the frame's payload any more: its memory is used again. */

@@ -49,7 +49,9 @@ class Sender {
     if (frame.type === TYPE.OPEN) this.#open(frame);
     else if (frame.stream > this.#lastStream) throw violation("a stream that was never opened");
     else if (frame.type === TYPE.CREDIT) {
-      this.#streams.get(frame.stream)?.addCredit(decodeCredit(frame));
+      const { amountBytes, busyShare } = decodeCredit(frame);
+      this.#session.meter.receiverBusy(busyShare);
+      this.#streams.get(frame.stream)?.addCredit(amountBytes);
     } else if (frame.type === TYPE.WANT) {
       this.#streams.get(frame.stream)?.want(frame.payload);
     } else if (frame.type === TYPE.ERROR) {

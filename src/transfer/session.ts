@@ -1,5 +1,6 @@
 import type { Digest, Random, TesseraError, World } from "#core";
 import type { CompressionMode } from "./compression.ts";
+import { busyShare } from "./busy.ts";
 import type { Connection } from "./connection.ts";
 import type { DataSource, TransferProgress } from "./contract.ts";
 import { peerError } from "./errors.ts";
@@ -73,7 +74,11 @@ export class OfferedSession implements SenderSession {
     this.source = offer.source;
     this.compression = offer.compression ?? "auto";
     this.onProgress = offer.onProgress ?? (() => undefined);
-    this.meter = new LinkMeter(world.clock, bytesPerSecondMax, offer.expectedBitsPerSecond);
+    this.meter = new LinkMeter(world.clock, {
+      bytesPerSecondMax,
+      expectedBitsPerSecond: offer.expectedBitsPerSecond,
+      busyShare: busyShare(),
+    });
     this.limiter =
       bytesPerSecondMax === undefined ? undefined : rateLimiter(world.clock, bytesPerSecondMax);
     this.cores = offer.cores ?? 1;

@@ -118,7 +118,7 @@ const frames: readonly Buffer[] = [
     encodeFrame(TYPE.END, 1, json({})),
   ]),
   Buffer.concat([
-    encodeFrame(TYPE.CREDIT, 2, encodeCredit(5)),
+    encodeFrame(TYPE.CREDIT, 2, encodeCredit({ amountBytes: 5, busyShare: 0 })),
     encodeFrame(TYPE.ERROR, 2, json({})),
   ]),
 ];
@@ -276,7 +276,12 @@ export const TRANSFER_TARGETS: readonly FuzzTarget[] = [
     decodeError,
     changedJson,
   ),
-  payloadTarget("credit", TYPE.CREDIT, [encodeCredit(7)], decodeCredit),
+  payloadTarget(
+    "credit",
+    TYPE.CREDIT,
+    [encodeCredit({ amountBytes: 7, busyShare: 1 })],
+    decodeCredit,
+  ),
   payloadTarget(
     "bytes",
     TYPE.BYTES,
