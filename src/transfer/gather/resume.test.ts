@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { test } from "node:test";
 import * as fc from "fast-check";
-import { TesseraError } from "#core";
+import { TesseraError, type Component } from "#core";
+import type { ComponentStore } from "#repository";
 import { addFiles, bytesOf, Clouds, MIB } from "./gather.suite.ts";
 import { gatherComponents } from "./gather.ts";
 import { checkHeld } from "../held-parts.ts";
@@ -110,6 +111,20 @@ test("goes on after an abort with all that came", async () => {
   assert.equal(components[0]?.missingBytes, 30 * (MIB / 2 + 7));
 });
 
+/** Overwrites the beginning of a content in an assembly that nobody works on. */
+async function damage(
+  { here }: Clouds,
+  there: ComponentStore,
+  { id, sizeBytes }: Component,
+  content = 0,
+): Promise<void> {
+  const assembly = await here.assemble({ digest: id, sizeBytes });
+  assert.ok(assembly?.state);
+  const { recipe } = await there.recipe(id);
+  await assembly.write(new Uint8Array(100), recipe.places(content)[0]?.[0]?.position ?? 0);
+  await assembly.release();
+}
+
 test("a damaged part is found when a fetch goes on", async () => {
   await using clouds = await Clouds.start();
   const there = await clouds.store("there");
@@ -126,16 +141,38 @@ test("a damaged part is found when a fetch goes on", async () => {
   });
   const options = clouds.options([wanted], [source], { signal: stop.signal });
   await assert.rejects(gatherComponents(clouds.world, options), { message: "cancelled" });
-  const assembly = await clouds.here.assemble({ digest: wanted.id, sizeBytes: wanted.sizeBytes });
-  assert.ok(assembly?.state);
-  const { recipe } = await there.recipe(wanted.id);
-  const position = recipe.places(3)[0]?.[0]?.position ?? 0;
-  await assembly.write(new Uint8Array(100), position);
-  await assembly.release();
+  await damage(clouds, there, wanted, 3);
   const again = clouds.source("there", there);
   const { components } = await gatherComponents(clouds.world, clouds.options([wanted], [again]));
   assert.equal(components[0]?.missingBytes, 31 * (MIB / 2 + 7));
 });
+
+for (const damaged of [false, true]) {
+  test(`a part of a content is gone on with${damaged ? ", or given up when damaged" : ""}`, async () => {
+    await using clouds = await Clouds.start();
+    const there = await clouds.store("there");
+    const wanted = await addFiles(there, "big", { large: bytesOf("large", 20 * MIB) });
+    const stop = new AbortController();
+    let pieces = 0;
+    const source = clouds.source("there", there, {
+      piece: (piece) => {
+        pieces += 1;
+        if (pieces === 12) stop.abort(new Error("cancelled"));
+        return piece;
+      },
+    });
+    const options = clouds.options([wanted], [source], { signal: stop.signal });
+    await assert.rejects(gatherComponents(clouds.world, options), { message: "cancelled" });
+    if (damaged) await damage(clouds, there, wanted);
+    const again = clouds.source("there", there);
+    const report = await gatherComponents(clouds.world, clouds.options([wanted], [again]));
+    // The rest alone, or the rest and then the whole.
+    const missing = damaged ? 8 * MIB + 20 * MIB : 8 * MIB;
+    assert.equal(report.components[0]?.missingBytes, missing);
+    assert.deepEqual(report.liars, []);
+    assert.deepEqual((await clouds.here.verify()).findings, []);
+  });
+}
 
 test("what came is kept when the only source is gone", async () => {
   await using clouds = await Clouds.start();
