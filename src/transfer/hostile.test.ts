@@ -153,7 +153,7 @@ test("a WELCOME that is lost locks nobody out", async () => {
 test("other versions, roles and protocols are refused with a reason", async () => {
   const server = await clouds.serving(sourceOf([BYTES]));
   const cases = [
-    [{ protocol: { min: 3, max: 9 } }, "transfer.version-unsupported"],
+    [{ protocol: { min: 4, max: 9 } }, "transfer.version-unsupported"],
     [{ role: "sender" }, "transfer.role-unsupported"],
     [{ role: "spy" }, "transfer.protocol-violation"],
     [{ session: "m9" }, "transfer.not-offered"],
