@@ -130,8 +130,9 @@ const ADDITION_TIME: Maker = {
   rows: (measurements) => timeRows(measurements, "P1", "add-time-p1", "<= 1.0"),
 };
 
+/** Half as much as predicted is as wrong as twice as much. */
 function errorOf({ ratio }: Row): number {
-  return Math.abs(ratio - 1);
+  return Math.abs(Math.log(ratio));
 }
 
 const PLAN: Maker = {
