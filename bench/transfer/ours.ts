@@ -12,6 +12,10 @@ import { PORT, prepare, started, type Fetched, type Pair, type Scene, type Tool 
 
 const PROGRAM = join(import.meta.dirname, "ours-side.ts");
 
+/** As `bin/tessera` starts agents. */
+const NODE_OPTIONS = ["--max-semi-space-size=8"];
+const ENVIRONMENT = { MALLOC_MMAP_THRESHOLD_: "1048576" };
+
 /** As the planner has it: description and fragments are JSON. */
 const JSON_RATIO = 0.2;
 
@@ -23,9 +27,10 @@ class Process {
   readonly #lines: AsyncIterator<string>;
 
   constructor(link: Link, side: Side, mode: string, sides: Sides) {
-    const script = [PROGRAM, mode, JSON.stringify(sides)];
+    const script = [...NODE_OPTIONS, PROGRAM, mode, JSON.stringify(sides)];
     const [program, args] = link.command(side, process.execPath, script);
-    this.#child = spawn(program, args, { stdio: ["pipe", "pipe", "inherit"] });
+    const env = { ...process.env, ...ENVIRONMENT };
+    this.#child = spawn(program, args, { stdio: ["pipe", "pipe", "inherit"], env });
     started.add(this.#child);
     this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
   }
