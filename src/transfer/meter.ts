@@ -34,9 +34,7 @@ const IDLE_ms = 500;
 const WEIGHT = 0.5;
 const GROWING = 1.25;
 /** By how much the link may be quicker than a flow that does not fill it. */
-export const HEADROOM = 3;
-/** Beyond this nothing changes any more, in bits per second. */
-const AVAILABLE_MAX = 100e9;
+export const HEADROOM = 2;
 /** A side that is busier than this is what data waits for, not the link. */
 const BUSY = 0.8;
 
@@ -60,7 +58,6 @@ export class LinkMeter {
   #previous: number | undefined;
   #measured: number | undefined;
   #available: number | undefined;
-  #wasFull = false;
   readonly #ownBusyShare: () => number;
   #receiverBusyShare = 0;
   #waitingShare: number | undefined;
@@ -136,12 +133,10 @@ export class LinkMeter {
       measured < GROWING * this.#previous;
     const known = this.#available;
     if (isFull) {
-      this.#wasFull = true;
       this.#available = Math.min(smooth(known, measured), 2 * measured);
     } else if (known !== undefined) {
-      // A link that was never full is thought better of all the time, until it is.
-      const grown = this.#wasFull ? known : GROWING * known;
-      this.#available = Math.min(AVAILABLE_MAX, Math.max(grown, HEADROOM * measured));
+      // Encodings are chosen to fill what is thought to be there, so that more shows by and by.
+      this.#available = Math.max(known, HEADROOM * measured);
     }
     this.#previous = measured;
     this.#measured = smooth(this.#measured, measured);
