@@ -4,16 +4,16 @@ import { keyOf } from "./held.ts";
 /**
  * Contents that one of several components brings for all of them. Who claims first fetches; the
  * others copy when that component is held. A claim never waits for a later one, so that no two wait
- * for each other.
+ * for each other: who begins anew, behind others, drops what it claimed before.
  */
 export class Claims {
-  /** By content: when the component that brings it has been admitted, or has failed. */
+  /** By content: when the component that brings it has been admitted, or its attempt failed. */
   readonly #claimed = new Map<string, Promise<unknown>>();
 
   /**
    * Claims those contents that nobody has claimed.
    *
-   * @param done settles when the component is held, or will not be
+   * @param done settles when the component is held, or this attempt has failed
    * @returns what is to be fetched now, and what may be held when `others` have settled
    */
   take(

@@ -326,3 +326,34 @@ test("two that want one component fetch it once", async () => {
   const missing = new Set(reports.map(({ components }) => components[0]?.missingBytes));
   assert.deepEqual(missing, new Set([0, 3 * MIB + 75_000]));
 });
+
+test("components that wait for one whose source lied do not keep it from beginning anew", async () => {
+  await using clouds = await Clouds.start();
+  const there = await clouds.store("there");
+  const shared = bytesOf("shared", MIB);
+  const first = await addFiles(there, "first", { a: FILES.a, b: FILES.b, shared });
+  const false_ = await addFiles(there, "false", { a: FILES.a, b: FILES.b, sharee: shared });
+  assert.equal(false_.sizeBytes, first.sizeBytes);
+  const others = await Promise.all(
+    ["x", "y"].map((name) => addFiles(there, name, { [name]: bytesOf(name, 9000), shared })),
+  );
+  const began = Promise.withResolvers<void>();
+  const waiting = Promise.withResolvers<void>();
+  const asked: Behaviour["asked"] = async (what, id) => {
+    if (what === "contents" && id === first.id) {
+      began.resolve();
+      await waiting.promise;
+    } else if (what === "recipe" && id !== first.id) await began.promise;
+    // One of the others waits for what the first brings, the last one for its turn.
+    else if (what === "contents") setTimeout(() => waiting.resolve(), 50);
+  };
+  const recipeOf = (id: Digest): Digest => (id === first.id ? false_.id : id);
+  const liar = clouds.source("liar", there, { asked, recipeOf }, 10e6);
+  const honest = clouds.source("honest", there, {}, 8e6);
+  const options = clouds.options([first, ...others], [liar, honest], {
+    signal: AbortSignal.timeout(20_000),
+  });
+  const report = await gatherComponents(clouds.world, options);
+  assert.deepEqual(named(report), [["liar", "transfer.source-lied"]]);
+  assert.deepEqual((await clouds.here.verify()).findings, []);
+});

@@ -63,16 +63,6 @@ interface OneJob {
 }
 
 async function gatherOne(job: OneJob): Promise<ComponentReport> {
-  const done = Promise.withResolvers<void>();
-  try {
-    return await bringOne(job, done.promise);
-  } finally {
-    done.resolve();
-    job.claims.drop(done.promise);
-  }
-}
-
-async function bringOne(job: OneJob, done: Promise<void>): Promise<ComponentReport> {
   const { world, options, sources, reference, images, claims } = job;
   const halt = new AbortController();
   const signal = AbortSignal.any([job.signal, halt.signal]);
@@ -80,17 +70,21 @@ async function bringOne(job: OneJob, done: Promise<void>): Promise<ComponentRepo
   const question = { component: reference.id, kind: "image", signal } as const;
   const tally = new Tally(world, sources, reference, options.onProgress);
   const errand = { options, sources, reference, signal, tally };
-  const image = new ImageFetch({ ...errand, world, question, gate: images, claims, done });
+  const image = new ImageFetch({ ...errand, world, question, gate: images, claims });
   const guard = <T>(part: Promise<T>): Promise<T> =>
     part.catch((error: unknown) => {
       halt.abort(error);
       throw error;
     });
-  const [recipe] = await settleAll([
-    guard(image.run()),
-    guard(fetchSmallBlobs(errand).then(() => undefined)),
-  ]);
-  await admit(options.store, reference, recipe);
+  try {
+    const [recipe] = await settleAll([
+      guard(image.run()),
+      guard(fetchSmallBlobs(errand).then(() => undefined)),
+    ]);
+    await admit(options.store, reference, recipe);
+  } finally {
+    image.endClaims();
+  }
   const report = tally.report();
   await options.onComponent?.(report);
   return report;

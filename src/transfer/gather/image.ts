@@ -36,8 +36,6 @@ export interface ImageJob {
   /** Images that are put together at a time. */
   readonly gate: Slots;
   readonly claims: Claims;
-  /** Settles when the component is held, or will not be. */
-  readonly done: Promise<unknown>;
 }
 
 /** `again`: the assembly is gone, and what misled us is known; `no-recipe`: none leads to it. */
@@ -51,6 +49,8 @@ export class ImageFetch {
   /** Held components that turned out to be unsound. */
   readonly #avoid = new Set<Digest>();
   #held: HeldRecipe | undefined;
+  /** Settles when what this attempt has claimed is held, or will not come by it. */
+  #claim = Promise.withResolvers<void>();
 
   constructor(job: ImageJob) {
     this.#job = job;
@@ -61,6 +61,13 @@ export class ImageFetch {
   async run(): Promise<HeldRecipe | undefined> {
     await this.#obtain();
     return this.#held;
+  }
+
+  /** The component is held, or this attempt has come to nothing: nobody need wait for it. */
+  endClaims(): void {
+    this.#job.claims.drop(this.#claim.promise);
+    this.#claim.resolve();
+    this.#claim = Promise.withResolvers();
   }
 
   async #obtain(): Promise<void> {
@@ -75,6 +82,8 @@ export class ImageFetch {
       if (assembly === undefined) return;
       const outcome = await this.#attempt(assembly);
       if (outcome === "whole") return;
+      // The next attempt waits for its turn, which those may have who wait for this one.
+      this.endClaims();
       tally.restart();
       if (outcome === "no-recipe") return await this.#fetchAsBlob();
     }
@@ -193,12 +202,12 @@ export class ImageFetch {
     checkpoints: Checkpoints,
     plans: CopyPlan[],
   ): Promise<void> {
-    const { claims, done, question } = this.#job;
+    const { claims, question } = this.#job;
     const copies = await this.#plan(building);
     plans.push(...copies);
     const copied = new Set(copies.flatMap(({ pairs }) => pairs.map(({ to }) => to)));
     const missing = openContents(building).filter((content) => !copied.has(content));
-    const { now, others } = claims.take(given.recipe, missing, done);
+    const { now, others } = claims.take(given.recipe, missing, this.#claim.promise);
     await this.#together(building, copies, () => this.#fetch(building, given, checkpoints, now));
     if (others.size > 0) {
       await unlessAborted(Promise.allSettled(others), question.signal);
