@@ -1,8 +1,8 @@
 import type { Clock } from "#core";
 
-/** Longer reads are worth a turn of the thread pool. */
-const LENGTH_MAX = 65_536;
-/** Four kibibytes in memory take some microseconds; whatever took so long waited for a disk. */
+/** Longer reads would hold up everything else for too long even from memory. */
+const LENGTH_MAX = 262_144;
+/** The longest read takes a tenth of it from memory; whatever took longer waited for a disk. */
 const SLOW_ms = 0.5;
 const PAUSE_MIN_ms = 10;
 const PAUSE_MAX_ms = 1000;

@@ -51,7 +51,7 @@ export interface OpenFile {
    * The same at once, holding up everything else meanwhile: for short reads of what is in memory
    * in all likelihood, where a promise costs more than the read.
    */
-  readSync?(target: Uint8Array, position: number): number;
+  readonly readSync?: (target: Uint8Array, position: number) => number;
   /** Writes all of `source`. */
   write(source: Uint8Array, position: number): Promise<void>;
   truncate(sizeBytes: number): Promise<void>;

@@ -36,7 +36,7 @@ export class Outbox {
 
   /** Room for at most `length` bytes, 256 KiB at most; nothing is taken until `fill`. */
   slot(length: number): Slot {
-    if (this.#arena !== undefined && this.#used + length > this.#arena.length) this.#seal();
+    if (this.#arena !== undefined && this.#used + length > this.#arena.length) this.flush();
     this.#arena ??= this.#pool.take(PIECE_BYTES);
     return { buffer: this.#arena, at: this.#used };
   }

@@ -17,8 +17,8 @@ import { RequestDecoder, refusalOf, type Refusal, type Request, type Rules } fro
 
 /** Bytes of requests and replies in hand; one step may exceed it. */
 const IN_HAND_BYTES_MAX = 16 * 2 ** 20;
-/** Longer reads wait for the thread pool and have a reply of their own. */
-const SHORT_BYTES_MAX = 65_536;
+/** The same for a device that answers at once: more would only fall out of the caches. */
+const NEAR_IN_HAND_BYTES_MAX = 2 * 2 ** 20;
 const DESCRIPTORS_MAX = 32_768;
 const ZEROES = new Uint8Array(PIECE_BYTES);
 
@@ -57,6 +57,7 @@ export class Session {
   readonly #parts: SessionParts;
   readonly #device: BlockDevice;
   readonly #replies: ReplyWriter;
+  readonly #inHandBytesMax: number;
   readonly #decoder = new RequestDecoder();
   readonly #end: (cause?: TesseraError) => void;
   /** Its steps are not all begun yet. */
@@ -70,6 +71,8 @@ export class Session {
     this.#parts = parts;
     this.#device = parts.device;
     this.#end = end;
+    this.#inHandBytesMax =
+      parts.device.readNow === undefined ? IN_HAND_BYTES_MAX : NEAR_IN_HAND_BYTES_MAX;
     this.#replies = new ReplyWriter(parts, (cost) => this.#release(cost));
   }
 
@@ -91,14 +94,14 @@ export class Session {
 
   #pump(): void {
     try {
-      while (!this.#isFinishing && this.#inHandBytes < IN_HAND_BYTES_MAX && this.#step());
+      while (!this.#isFinishing && this.#inHandBytes < this.#inHandBytesMax && this.#step());
     } catch (cause) {
       const bug = () => new TesseraError("bug", "nbd.failed", "NBD serving failed", { cause });
       this.#isFinishing = true;
       this.#end(cause instanceof TesseraError ? cause : bug());
     }
     this.#replies.flush();
-    this.#throttle(this.#inHandBytes >= IN_HAND_BYTES_MAX);
+    this.#throttle(this.#inHandBytes >= this.#inHandBytesMax);
   }
 
   #throttle(isPaused: boolean): void {
@@ -112,7 +115,7 @@ export class Session {
     this.#inHandBytes -= cost;
     if (this.#isFinishing) {
       if (this.#inHandBytes === 0) this.#end();
-    } else if (this.#isPaused && this.#inHandBytes < IN_HAND_BYTES_MAX / 2) this.#pump();
+    } else if (this.#isPaused && this.#inHandBytes < this.#inHandBytesMax / 2) this.#pump();
   }
 
   /** Does the next thing; false when more has to come first. */
@@ -166,10 +169,10 @@ export class Session {
     }
   }
 
-  /** Answers a short read on the spot where the device can. */
+  /** Answers a read of one piece on the spot where the device can. */
   #readNow(request: Request): boolean {
     const device = this.#device;
-    if (request.length > SHORT_BYTES_MAX || device.readNow === undefined) return false;
+    if (request.length > PIECE_BYTES || device.readNow === undefined) return false;
     try {
       const cost = this.#replies.readNow(
         request,
