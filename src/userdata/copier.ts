@@ -1,0 +1,107 @@
+import { BLOCK_BYTES } from "#block";
+import { STALE } from "./block-map.ts";
+import { CopyOrder } from "./copy-order.ts";
+import { CopyWindow } from "./copy-window.ts";
+import type { Fetch, FetchPlace, Fetches } from "./fetches.ts";
+import type { BlockRun } from "./read-ahead.ts";
+
+const PAUSE_ms = 1_000;
+/** Used in place of a measured time of an answer. */
+const BASE_UNKNOWN_ms = 50;
+/** What a fetch in the background may be later than the quickest before it is asked for again. */
+const LATE_FACTOR = 1.25;
+const LATE_ms = 2;
+
+/** Fetches, in the background, everything that is still at the source. */
+export class Copier {
+  readonly #place: FetchPlace;
+  readonly #fetches: Fetches;
+  readonly #window = new CopyWindow();
+  #order: CopyOrder;
+  #started = false;
+  #paused = false;
+  #underWayBytes = 0;
+  #demands = 0;
+
+  constructor(place: FetchPlace, fetches: Fetches) {
+    this.#place = place;
+    this.#fetches = fetches;
+    this.#order = new CopyOrder(place.durable.map.blocks);
+  }
+
+  /** After so long an answer is late. */
+  get usual_ms(): number {
+    return (this.#window.base_ms ?? BASE_UNKNOWN_ms) * LATE_FACTOR + LATE_ms;
+  }
+
+  start(hints: readonly BlockRun[]): void {
+    this.#order = new CopyOrder(this.#place.durable.map.blocks, hints);
+    this.#started = true;
+    this.#fill();
+  }
+
+  /** The guest waits for a block until `fetch` is done. */
+  demanded(fetch: Fetch): void {
+    this.#order.demanded(fetch.run.first);
+    this.#demands += 1;
+    const over = (): void => {
+      this.#demands -= 1;
+      this.#fill();
+    };
+    fetch.done.then(over, over);
+  }
+
+  /** A sequential reader will want these. */
+  ahead({ first, count }: BlockRun): void {
+    const { map } = this.#place.durable;
+    for (let block = first; block < Math.min(first + count, map.blocks); block += 1) {
+      if (this.#isWanted(block))
+        this.#follow(this.#fetches.start({ first: block, count: 1 }, "background"));
+    }
+  }
+
+  readonly #isWanted = (block: number): boolean =>
+    this.#place.durable.map.stateOf(block) === STALE && !this.#fetches.has(block);
+
+  #fill(): void {
+    const { signal } = this.#place;
+    while (this.#started && !this.#paused && !signal.aborted) {
+      if (this.#underWayBytes + BLOCK_BYTES > this.#window.allowedBytes(this.#demands)) return;
+      const run = this.#order.next(this.#isWanted, this.#window.runBlocks);
+      if (run === undefined) return;
+      this.#follow(this.#fetches.start(run, "background"));
+    }
+  }
+
+  #follow(fetch: Fetch): void {
+    const { clock, log } = this.#place.world;
+    const { range, run } = fetch;
+    this.#underWayBytes += range.length;
+    const over = (): void => {
+      this.#underWayBytes -= range.length;
+      this.#fill();
+    };
+    const came = ({ bytes, took_ms }: { bytes: number; took_ms: number }): void => {
+      this.#window.answered(bytes, took_ms, clock.monotonic());
+      over();
+    };
+    fetch.done.then(came, (cause: unknown) => {
+      this.#order.again(run.first);
+      if (!this.#place.signal.aborted) {
+        log.log("warn", "blocks that came cannot be written; trying again", { cause });
+        this.#pause();
+      }
+      over();
+    });
+  }
+
+  #pause(): void {
+    if (this.#paused) return;
+    this.#paused = true;
+    const go = (): void => {
+      this.#paused = false;
+      this.#fill();
+    };
+    this.#place.world.clock.sleep(PAUSE_ms, this.#place.signal).then(go, () => undefined);
+  }
+}
