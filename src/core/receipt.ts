@@ -16,8 +16,8 @@ export interface ReceiptComponent {
 }
 
 /**
- * What was compressed how: raw and wire bytes by encoding, which is `plain`, `direct-LEVEL` or
- * `solid-LEVEL` with zstd's levels.
+ * What was compressed how: raw and wire bytes by encoding, which is `plain`, `direct-LEVEL`,
+ * `solid-LEVEL` or `difference-LEVEL` with zstd's levels.
  */
 export type EncodingShares = Readonly<
   Record<string, { readonly rawBytes: number; readonly wireBytes: number }>

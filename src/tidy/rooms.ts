@@ -32,7 +32,7 @@ export const ROOMS: Readonly<Record<string, Room>> = {
   federation: { rooms: ["core", "xmpp"], node: ["crypto"] },
   transfer: {
     rooms: ["core", "block", "image", "delta", "repository"],
-    node: ["crypto", "net", "tls", "zlib", "events", "perf_hooks"],
+    node: ["crypto", "net", "tls", "zlib", "events", "perf_hooks", "worker_threads"],
   },
   userdata: {
     rooms: ["core", "block", "nbd", "delta", "repository", "transfer"],

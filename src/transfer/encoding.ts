@@ -3,6 +3,7 @@ import {
   BITS_PER_SECOND_UNKNOWN,
   SOLID_LEVELS,
   chooseEncoding,
+  differenceMemoryBytes,
   solidParameters,
   type Encoding,
   type PackPlan,
@@ -59,16 +60,27 @@ function tableBytes(parameters: SolidParameters): number {
 
 /**
  * The most that a solid pack takes at its sender: raw bytes, the references twice (zstd has a copy
- * of its own), its tables (one for the frame, one for a dictionary), and buffers.
+ * of its own), its tables (one for the frame, one for a dictionary), and buffers; or what making a
+ * difference takes.
  */
 export function packMemoryBytes(plan: PackPlan, parameters: SolidParameters): number {
   const references = referenceBytes(plan);
   const tables = tableBytes(parameters) * (references > 0 ? 2 : 1);
-  return plan.rawBytes + 2 * references + tables + 16 * MIB;
+  const solid = plan.rawBytes + 2 * references + tables + 16 * MIB;
+  if (references === 0 || !triesDifference(parameters.compressionLevel)) return solid;
+  const difference = differenceMemoryBytes(references, plan.rawBytes);
+  return Math.max(solid, plan.rawBytes + references + difference);
 }
 
 function smaller(log: number): number {
   return Math.max(TABLE_LOG_MIN, log - 1);
+}
+
+/** From here on packs with references are differences, where that leaves less. */
+const DIFFERENCE_LEVEL = 3;
+
+export function triesDifference(level: number): boolean {
+  return level >= DIFFERENCE_LEVEL;
 }
 
 /** Parameters for a pack, with tables as large as the memory allows. */
@@ -78,7 +90,10 @@ export function packParameters(
   memoryBytes: number,
 ): SolidParameters {
   let parameters = solidParameters(level, plan.rawBytes, referenceBytes(plan));
-  while (packMemoryBytes(plan, parameters) > memoryBytes) {
+  // Few packs are no differences after all: two at a time are worth more than their tables.
+  const isDifference = plan.references.length > 0 && triesDifference(level);
+  const share = isDifference ? memoryBytes / 2 : memoryBytes;
+  while (packMemoryBytes(plan, parameters) > share) {
     const { hashLog = DEFAULT_LOGS.hashLog, chainLog = DEFAULT_LOGS.chainLog } = parameters;
     if (Math.max(hashLog, chainLog) <= TABLE_LOG_MIN) break;
     parameters = { ...parameters, hashLog: smaller(hashLog), chainLog: smaller(chainLog) };

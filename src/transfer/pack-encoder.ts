@@ -1,9 +1,10 @@
 /** Makes the frames that carry a pack. */
-import type { PackKey, PackPlan, SolidParameters } from "#delta";
+import type { PackPlan, SolidParameters } from "#delta";
 import type { ContentsReader, PackCache } from "#repository";
 import { BufferPool, SPARE_BYTES_MAX } from "./buffers.ts";
 import { compress } from "./compression.ts";
 import type { ComponentContents } from "./contract.ts";
+import type { DifferenceThreads } from "./difference-threads.ts";
 import type { Pace } from "./pace.ts";
 import type { Slots } from "./slots.ts";
 import { packParameters } from "./encoding.ts";
@@ -12,7 +13,14 @@ import { encodePack, type PackHead, type PackScope } from "./pack.ts";
 import { packKey } from "./pack-key.ts";
 import { halves, referenceBytes, slicePlan } from "./pack-plan.ts";
 import { FLAG_ZSTD, PACK_WIRE_BYTES_MAX, RAW_BYTES_MAX, TYPE, type FrameType } from "./protocol.ts";
-import { compressFrame, dictionaryOf } from "./solid.ts";
+import { dictionaryOf } from "./solid.ts";
+import {
+  encodeWhole,
+  withKind,
+  withoutKind,
+  type PackBytes,
+  type WholePack,
+} from "./whole-pack.ts";
 
 /** Contents that are read at a time: they may be small and many. */
 const READS_MAX = 16;
@@ -23,6 +31,15 @@ const SAMPLE_BYTES = 2 ** 15;
 const SPARE_BYTES = 2 ** 16;
 /** A pack that would not get smaller than this share travels as it is. */
 const WORTHWHILE_SHARE = 0.97;
+/** A level at which two ways are compared. */
+const QUICK_LEVEL = 9;
+
+/** How a pack is to be made. */
+export interface PackMethod {
+  readonly level: number;
+  /** Which the encoder may take. */
+  readonly memoryBytes: number;
+}
 
 /** One frame, ready to be sent. */
 export interface ReadyFrame {
@@ -60,6 +77,7 @@ async function readRanges(
 
 export interface PackEncoderOptions {
   readonly component: ComponentContents;
+  /** What packs may refer to; the component itself is the last where they may refer to it. */
   readonly bases: readonly ComponentContents[];
   readonly packs: PackCache;
   /** Encoders at work, of the whole session. */
@@ -68,6 +86,8 @@ export interface PackEncoderOptions {
   readonly buffers?: BufferPool;
   /** Learns how long packs take. */
   readonly pace?: Pace;
+  /** Threads that make differences; without them that is done on this one. */
+  readonly threads?: DifferenceThreads;
 }
 
 /** Makes frames of packs of one component against some bases. */
@@ -118,18 +138,13 @@ export class PackEncoder {
   }
 
   /**
-   * A solid pack; as several where it is too large for one, and direct where it does not get
-   * smaller. From the cache where it is there, else it is put there.
+   * A solid pack, as a difference where that is smaller; as several where it is too large for one,
+   * and direct where it does not get smaller. From the cache where it is there, else it is put there.
    */
-  async solidFrames(
-    plan: PackPlan,
-    start: number,
-    how: { readonly level: number; readonly memoryBytes: number },
-  ): Promise<ReadyFrame[]> {
-    const parameters = packParameters(plan, how.level, how.memoryBytes);
-    const encoded = await this.#encoded(plan, parameters, how.level);
+  async solidFrames(plan: PackPlan, start: number, how: PackMethod): Promise<ReadyFrame[]> {
+    const encoded = await this.#encoded(plan, how);
     if (encoded === "direct") return this.#directFrames(plan, start);
-    if (encoded !== "divide") return this.#solidFrames(plan, start, how.level, encoded);
+    if (encoded !== "divide") return this.#wholeFrames(plan, start, how.level, encoded);
     const [first, second] = halves(plan);
     return [
       ...(await this.solidFrames(first, start, how)),
@@ -138,50 +153,50 @@ export class PackEncoder {
   }
 
   /** An empty cached pack says that it has to be divided. */
-  async #encoded(
-    plan: PackPlan,
-    parameters: SolidParameters,
-    level: number,
-  ): Promise<Uint8Array | "divide" | "direct"> {
+  async #encoded(plan: PackPlan, how: PackMethod): Promise<WholePack | "divide" | "direct"> {
     const { packs, slots, pace } = this.#options;
-    const key = this.keyOf(plan, parameters);
-    const cached = await packs.get(key);
-    if (cached !== undefined && cached.length <= PACK_WIRE_BYTES_MAX) {
-      return cached.length === 0 ? "divide" : cached;
-    }
-    const make = () => this.#make(plan, parameters, key);
-    return slots.run(() => pace?.of(plan, level, make) ?? make());
+    const parameters = packParameters(plan, how.level, how.memoryBytes);
+    const cached = await packs.get(this.keyOf(plan, parameters));
+    if (cached?.length === 0) return "divide";
+    const known = cached === undefined ? undefined : withoutKind(cached);
+    if (known !== undefined && known.data.length <= PACK_WIRE_BYTES_MAX) return known;
+    const make = () => this.#make(plan, parameters, how);
+    return slots.run(() => pace?.of(plan, how.level, make) ?? make());
   }
 
-  async #make(plan: PackPlan, parameters: SolidParameters, key: PackKey) {
-    const { packs } = this.#options;
+  async #make(plan: PackPlan, parameters: SolidParameters, { level, memoryBytes }: PackMethod) {
+    const { packs, threads } = this.#options;
     const buffers = this.#buffers;
     const raw = buffers.lend(plan.rawBytes);
-    let dictionary: Buffer | undefined;
+    const bytes: PackBytes = { raw, dictionary: undefined };
     try {
       await this.#readRaw(plan, raw);
       if (plan.references.length === 0 && !(await isCompressible(raw))) return "direct";
-      dictionary = await this.#dictionaryOf(plan);
-      const bytesMax = Math.min(PACK_WIRE_BYTES_MAX, raw.length + SPARE_BYTES);
-      const made = await compressFrame(raw, parameters, { bytesMax, dictionary });
+      bytes.dictionary = await this.#dictionaryOf(plan);
+      const bytesMax = Math.min(PACK_WIRE_BYTES_MAX, plan.rawBytes + SPARE_BYTES);
+      const quick = packParameters(plan, QUICK_LEVEL, memoryBytes);
+      const made = await encodeWhole(bytes, { level, parameters, quick, bytesMax, threads });
       if (made === undefined && plan.rawBytes < RAW_BYTES_MAX) return "direct";
-      await packs.put(key, made ?? new Uint8Array(0));
+      const kept = made === undefined ? new Uint8Array(0) : withKind(made);
+      await packs.put(this.keyOf(plan, parameters), kept);
       return made ?? "divide";
     } finally {
-      buffers.giveBack(raw);
-      if (dictionary !== undefined) buffers.giveBack(dictionary);
+      for (const buffer of [bytes.raw, bytes.dictionary]) {
+        if (buffer !== undefined) buffers.giveBack(buffer);
+      }
     }
   }
 
-  #solidFrames(plan: PackPlan, start: number, level: number, encoded: Uint8Array): ReadyFrame[] {
+  #wholeFrames(plan: PackPlan, start: number, level: number, pack: WholePack): ReadyFrame[] {
+    const { kind, data: encoded } = pack;
     const encodedBytes = encoded.length;
-    const frames = [this.#headFrame({ ...plan, kind: "solid", level, start, encodedBytes })];
+    const frames = [this.#headFrame({ ...plan, kind, level, start, encodedBytes })];
     const share = (at: number): number => Math.floor((plan.rawBytes * at) / encodedBytes);
     for (let at = 0; at < encodedBytes; at += RAW_BYTES_MAX) {
       const data = encoded.subarray(at, at + RAW_BYTES_MAX);
       const rawBytes = share(at + data.length) - share(at);
       const parts = [bytesPrefix(at, data.length), data];
-      frames.push({ type: TYPE.BYTES, flags: 0, parts, rawBytes, encoding: `solid-${level}` });
+      frames.push({ type: TYPE.BYTES, flags: 0, parts, rawBytes, encoding: `${kind}-${level}` });
     }
     return frames;
   }
@@ -196,7 +211,7 @@ export class PackEncoder {
   }
 
   #headFrame(head: PackHead): ReadyFrame {
-    const encoding = head.kind === "solid" ? `solid-${head.level}` : "plain";
+    const encoding = head.kind === "direct" ? "plain" : `${head.kind}-${head.level}`;
     const parts = [encodePack(head, this.#scope)];
     return { type: TYPE.PACK, flags: 0, parts, rawBytes: 0, encoding };
   }

@@ -10,7 +10,7 @@ import {
 import { VarintReader, VarintWriter, unzigzag, zigzag } from "./varint.ts";
 
 const HEAD_BYTES = 14;
-const KINDS = ["direct", "solid"] as const;
+const KINDS = ["direct", "solid", "difference"] as const;
 
 export interface PackHead extends PackPlan {
   readonly kind: (typeof KINDS)[number];
@@ -18,7 +18,7 @@ export interface PackHead extends PackPlan {
   readonly level: number;
   /** Raw bytes of all packs before this one. */
   readonly start: number;
-  /** Of a solid pack's zstd frame; 0 for a direct one. */
+  /** Of the zstd frame; 0 for a direct pack, which has several. */
   readonly encodedBytes: number;
 }
 
@@ -133,7 +133,7 @@ function readFixed(payload: Buffer): Pick<PackHead, "start" | "encodedBytes" | "
   if (!Number.isSafeInteger(start)) throw violation("a number is above 2^53 - 1");
   if (kind === undefined) throw violation("an unknown kind of pack");
   const fits = encodedBytes > 0 && encodedBytes <= PACK_WIRE_BYTES_MAX;
-  if (kind === "solid" ? !fits : encodedBytes !== 0) {
+  if (kind === "direct" ? encodedBytes !== 0 : !fits) {
     throw violation(`a ${kind} pack of ${encodedBytes} encoded bytes`);
   }
   return { start, encodedBytes, kind, level };
@@ -155,6 +155,9 @@ export function decodePack(payload: Buffer, scope: PackScope): PackHead {
   if (reader.remaining > 0) throw violation("bytes behind a pack's segments");
   if (fixed.kind === "direct" && references.length > 0) {
     throw violation("a direct pack with references");
+  }
+  if (fixed.kind === "difference" && references.length === 0) {
+    throw violation("a difference without references");
   }
   return { ...fixed, references, segments, rawBytes };
 }

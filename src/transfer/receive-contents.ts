@@ -1,4 +1,5 @@
 import { pipelined } from "#core";
+import { decodeDifference } from "#delta";
 import type { ComponentStore, ContentsReader } from "#repository";
 import type { MemoryBudget } from "./budget.ts";
 import type { BufferPool } from "./buffers.ts";
@@ -13,7 +14,7 @@ import { decodePack, type PackHead, type PackScope } from "./pack.ts";
 import { referenceBytes, slicePlan } from "./pack-plan.ts";
 import { FLAG_DICTIONARY, FLAG_ZSTD, HEADER_BYTES, TYPE } from "./protocol.ts";
 import type { IncomingStream, Receiver } from "./receiver-streams.ts";
-import { decompressFrame, dictionaryOf } from "./solid.ts";
+import { decompressFrame, decompressUpTo, dictionaryOf } from "./solid.ts";
 
 /** Packs and direct frames in hand; their memory is bounded besides. */
 const PIPELINE_DEPTH = 6;
@@ -32,7 +33,7 @@ interface Unit {
   /** In the pack's raw bytes. */
   readonly from: number;
   readonly to: number;
-  /** Of a solid pack. */
+  /** Of a pack that is not direct. */
   readonly encoded?: Uint8Array;
   /** Of a direct pack: released when its bytes have been taken. */
   readonly frame?: Frame;
@@ -122,8 +123,8 @@ class ContentsReceiver {
       this.#stream.release(frame);
       this.#admit(head);
       const wireBytes = frame.length + HEADER_BYTES;
-      if (head.kind === "solid") yield await this.#solid(head, wireBytes);
-      else yield* this.#direct(head, wireBytes);
+      if (head.kind === "direct") yield* this.#direct(head, wireBytes);
+      else yield await this.#solid(head, wireBytes);
     }
   }
 
@@ -184,7 +185,7 @@ class ContentsReceiver {
   async #decode({ head, from, to, encoded, frame }: Unit): Promise<Uint8Array> {
     if (frame !== undefined) return decodeDirect(frame, to - from);
     const dictionary = await this.#dictionaryOf(head);
-    const raw = await decompressFrame(encoded ?? new Uint8Array(0), head.rawBytes, dictionary);
+    const raw = await decodeWhole(head, encoded ?? new Uint8Array(0), dictionary);
     if (dictionary !== undefined) this.#place.buffers.giveBack(dictionary);
     if (raw !== undefined) return raw;
     throw packInvalid(this.#target.request.component, "a pack does not decompress as announced");
@@ -210,8 +211,22 @@ async function decodeDirect(frame: Frame, rawBytes: number): Promise<Uint8Array>
   return data;
 }
 
+/** A solid pack, or one that is a difference; undefined when it is not what its head says. */
+async function decodeWhole(
+  { kind, rawBytes }: PackHead,
+  encoded: Uint8Array,
+  dictionary: Uint8Array | undefined,
+): Promise<Uint8Array | undefined> {
+  if (kind === "solid") return await decompressFrame(encoded, rawBytes, dictionary);
+  const difference = await decompressUpTo(encoded, rawBytes);
+  const references = dictionary?.subarray(1);
+  if (difference === undefined || references === undefined) return undefined;
+  const raw = Buffer.allocUnsafeSlow(rawBytes);
+  return decodeDifference(difference, references, raw) ? raw : undefined;
+}
+
 function nameOf({ head, frame }: Unit): string {
-  if (frame === undefined) return `solid-${head.level}`;
+  if (frame === undefined) return `${head.kind}-${head.level}`;
   return (frame.flags & FLAG_ZSTD) === 0 ? "plain" : `direct-${head.level}`;
 }
 

@@ -253,6 +253,7 @@ export async function sendContents(
       slots: session.encoders.slots,
       buffers: session.encoders.buffers,
       pace: session.encoders.pace,
+      threads: session.encoders.threads,
     });
     const pending = await withCached(plansFrom(plans, request.from), encoder, session);
     await sendPacks(stream, new ContentsSender(session, encoder, pending, stream.signal));

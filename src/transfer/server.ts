@@ -109,6 +109,7 @@ class Listener implements DataServer {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     const reason = peerError("closing", "the data port is closing");
     for (const connection of this.#connections) connection.end(reason);
+    for (const { encoders } of this.#sessions.values()) encoders.threads.close(reason);
     for (const drop of this.#pending.values()) drop();
     for (const raw of this.#raw.values()) if (!this.#pending.has(raw)) raw.destroySoon();
     await closed;

@@ -129,6 +129,7 @@ export class OfferedSession implements SenderSession {
 
   end(reason: TesseraError): void {
     this.#over = reason;
+    this.encoders.threads.close(reason);
     for (const connection of this.#connections.values()) connection.end(reason);
   }
 

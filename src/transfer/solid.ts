@@ -34,7 +34,7 @@ const NUMBERS = {
 } as const;
 
 /** By zstd's numbers of the parameters. */
-function numbered(parameters: SolidParameters): Record<number, number> {
+function numbered(parameters: Partial<SolidParameters>): Record<number, number> {
   const names = Object.keys(NUMBERS) as (keyof typeof NUMBERS)[];
   const entries = names.flatMap((name) => {
     const value = parameters[name];
@@ -49,7 +49,7 @@ function numbered(parameters: SolidParameters): Record<number, number> {
  */
 export function compressFrame(
   raw: Uint8Array,
-  parameters: SolidParameters,
+  parameters: Partial<SolidParameters>,
   options: { readonly bytesMax: number; readonly dictionary?: Uint8Array | undefined },
 ): Promise<Buffer | undefined> {
   const { bytesMax, dictionary } = options;
@@ -78,20 +78,29 @@ export function compressFrame(
  * The inverse: exactly `rawBytes`, else undefined. Memory is bounded by `rawBytes`, the dictionary
  * and a window of `rawBytes`, rounded up to a power of two.
  */
-export function decompressFrame(
+export async function decompressFrame(
   data: Uint8Array,
   rawBytes: number,
   dictionary?: Uint8Array,
 ): Promise<Buffer | undefined> {
+  const raw = await decompressUpTo(data, rawBytes, { dictionary, chunkSize: rawBytes });
+  return raw?.length === rawBytes ? raw : undefined;
+}
+
+/** At most `bytesMax`, else undefined. */
+export function decompressUpTo(
+  data: Uint8Array,
+  bytesMax: number,
+  more: { readonly dictionary?: Uint8Array | undefined; readonly chunkSize?: number } = {},
+): Promise<Buffer | undefined> {
+  const { dictionary, chunkSize = CHUNK_BYTES } = more;
   const options = {
-    params: { [constants.ZSTD_d_windowLogMax]: windowLogOf(rawBytes) },
-    maxOutputLength: rawBytes,
-    chunkSize: Math.max(64, rawBytes),
+    params: { [constants.ZSTD_d_windowLogMax]: windowLogOf(bytesMax) },
+    maxOutputLength: bytesMax,
+    chunkSize: Math.max(64, chunkSize),
     ...(dictionary === undefined ? {} : { dictionary }),
   };
   return new Promise((resolve) => {
-    zstdDecompress(data, options, (error, result) => {
-      resolve(error === null && result.length === rawBytes ? result : undefined);
-    });
+    zstdDecompress(data, options, (error, result) => resolve(error === null ? result : undefined));
   });
 }
