@@ -1,5 +1,6 @@
 import type { PackLimits, PackPlan, ReferenceFact, WantedFact } from "./contract.ts";
 import { kindOf } from "./content-kind.ts";
+import { familyName, referToEarlier, type OwnReferences } from "./own-references.ts";
 import { directoryOf } from "./version-path.ts";
 import { hashOf } from "./text-hash.ts";
 import { slicesOf, wholeReference, wholeSegment } from "./slices.ts";
@@ -27,10 +28,15 @@ const GROUP_DIRECTORIES = 8;
  * Divides wanted contents into packs, every byte once. Patched contents come first: large ones in
  * packs of their own, small ones with their neighbours by path, where the groups' borders depend
  * on the names of directories only, so that packs are equal for destinations that want different
- * things elsewhere. Then the others, similar ones beside each other. The result depends on nothing
- * but the arguments, not even on the order of `wanted`.
+ * things elsewhere. Then the others, similar ones beside each other; with `own` they may refer to
+ * what lies in packs before them. The result depends on nothing but the arguments, not even on the
+ * order of `wanted`.
  */
-export function planPacks(wanted: readonly PairedContent[], limits: PackLimits): PackPlan[] {
+export function planPacks(
+  wanted: readonly PairedContent[],
+  limits: PackLimits,
+  own?: OwnReferences,
+): PackPlan[] {
   const patched = wanted.filter((pair) => pair.reference !== undefined);
   const other = wanted.filter((pair) => pair.reference === undefined);
   const narrow = narrower(limits, PATCHED_LIMITS);
@@ -39,7 +45,11 @@ export function planPacks(wanted: readonly PairedContent[], limits: PackLimits):
   return [
     ...large.flatMap((pair) => slicesOf(pair.fact, pair.reference, narrow)),
     ...groupPatched(small.toSorted(byPath), narrow),
-    ...groupOthers(other, limits),
+    ...groupOthers(
+      other.map(({ fact }) => fact),
+      limits,
+      own,
+    ),
   ];
 }
 
@@ -142,14 +152,30 @@ function groupPatched(pairs: readonly PairedContent[], limits: PackLimits): Pack
   });
 }
 
-function groupOthers(pairs: readonly PairedContent[], limits: PackLimits): PackPlan[] {
-  const keyed = pairs.map((pair) => ({ pair, kind: kindOf(pair.fact.path) }));
-  keyed.sort((a, b) => compareText(a.kind, b.kind) || byPath(a.pair, b.pair));
-  const sorted = keyed.map((entry) => entry.pair);
-  const large = sorted.filter((pair) => pair.fact.sizeBytes > limits.rawBytesMax);
-  const small = sorted.filter((pair) => pair.fact.sizeBytes <= limits.rawBytesMax);
-  return [
-    ...large.flatMap((pair) => slicesOf(pair.fact, undefined, limits)),
-    ...fill(small, limits, () => false),
-  ];
+function groupOthers(
+  facts: readonly WantedFact[],
+  limits: PackLimits,
+  own: OwnReferences | undefined,
+): PackPlan[] {
+  const sorted = facts
+    .map((fact) => ({ fact, key: orderOf(fact, own !== undefined) }))
+    .toSorted((a, b) => compareText(a.key, b.key) || a.fact.content - b.fact.content)
+    .map(({ fact }) => fact);
+  const large = sorted.filter((fact) => fact.sizeBytes > limits.rawBytesMax);
+  const small = sorted.filter((fact) => fact.sizeBytes <= limits.rawBytesMax);
+  const filled = fill(
+    small.map((fact) => ({ fact })),
+    limits,
+    () => false,
+  );
+  const slices = large.flatMap((fact) => slicesOf(fact, undefined, limits));
+  if (own === undefined) return [...slices, ...filled];
+  return referToEarlier([...filled, ...slices], sorted, own);
+}
+
+/** By kind, programs that may refer to each other by name, then by path. */
+function orderOf({ path }: WantedFact, refers: boolean): string {
+  const kind = kindOf(path);
+  const name = refers && kind === "elf" ? familyName(path) : "";
+  return [kind, name, path].join("\0");
 }

@@ -136,7 +136,8 @@ interface Rated {
   readonly ratio: number;
 }
 
-function comparable(a: number, b: number): boolean {
+/** True when one may serve as reference of the other. */
+export function comparable(a: number, b: number): boolean {
   return Math.max(a, b) <= SMALL_BYTES || Math.max(a, b) <= SIZE_RATIO_MAX * Math.min(a, b);
 }
 

@@ -15,6 +15,7 @@ export class ContentsTarget {
   #held: readonly HeldPart[] = [];
   #totalBytes = 0;
   #resumed = false;
+  #exact = true;
   /** Raw bytes taken whole: where another connection continues. */
   position = 0;
   wireBytes = 0;
@@ -55,12 +56,33 @@ export class ContentsTarget {
   #ask(wanted: readonly number[]): Buffer {
     const want = encodeWant(wanted);
     const indices = wantedIndices(decodeWant(want, this.request.recipe.contents.length));
+    this.#exact = indices.length === wanted.length;
     const asked = new Set(indices);
     this.#held = (this.request.held ?? []).filter(({ content }) => asked.has(content));
     const sizeBytes = indices.reduce((sum, content) => sum + this.#sizeOf(content), 0);
     this.#totalBytes = sizeBytes - totalLength(this.#held);
     this.position = 0;
     return want;
+  }
+
+  /** WANT names nothing but what is wanted: no gaps had to be filled. */
+  get isExact(): boolean {
+    return this.#exact;
+  }
+
+  /** The connection goes on where another has ended. */
+  get isResumed(): boolean {
+    return this.#resumed;
+  }
+
+  /** True when a wanted content has come whole. */
+  has(content: number): boolean {
+    return this.#coverage.isWhole(content);
+  }
+
+  /** A copy: what has come so far. */
+  coverage(): Coverage {
+    return this.#coverage.copy();
   }
 
   /** A connection begins where the one before has ended. */

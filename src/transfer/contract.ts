@@ -76,6 +76,11 @@ export interface ContentsRequest {
    * ascending and apart, and never all of it.
    */
   readonly held?: readonly HeldPart[];
+  /**
+   * Reads back contents that `take` has taken whole; with it the sender may refer to them, so that
+   * what the wanted contents have in common travels once.
+   */
+  readonly own?: Pick<ContentsReader, "read">;
 }
 
 /** A run of a content's bytes that has come. */

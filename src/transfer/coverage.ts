@@ -17,6 +17,20 @@ export class Coverage {
     return this.#sizes.has(content);
   }
 
+  /** True when all of an awaited content has come. */
+  isWhole(content: number): boolean {
+    return this.#sizes.has(content) && !this.#missing.has(content);
+  }
+
+  copy(): Coverage {
+    const copy = new Coverage(this.#sizes);
+    for (const content of this.#sizes.keys()) {
+      if (!this.#missing.has(content)) copy.#missing.delete(content);
+    }
+    for (const [content, ranges] of this.#partial) copy.#partial.set(content, ranges);
+    return copy;
+  }
+
   add(content: number, offset: number, length: number): void {
     const size = this.#sizes.get(content);
     if (size === undefined || !this.#missing.has(content)) return;

@@ -61,7 +61,8 @@ const Bases = z.array(DigestText).max(BASES_MAX).readonly();
  *   components that the receiver holds;
  * - `contents`: some contents of a component's recipe, which WANT names; `bases` are those that the
  *   sender accepted for the recipe, in its order; `from` raw bytes of them have come before; `held`
- *   are parts (content, offset, length) of them that need not come at all;
+ *   are parts (content, offset, length) of them that need not come at all; `own` says that packs may
+ *   refer to contents that came before in the stream;
  * - `userData`: the blocks from `block` on; `lineage` is the digest of the copy that the receiver
  *   still has; `references` says that pages of the appliance's components may be named.
  */
@@ -91,6 +92,7 @@ export const OpenSchema = z.discriminatedUnion("kind", [
       .max(HELD_PARTS_MAX)
       .readonly()
       .optional(),
+    own: z.boolean().optional(),
     credit: Credit,
     priority: PriorityNumber,
   }),

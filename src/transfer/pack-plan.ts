@@ -59,6 +59,11 @@ export function referenceBytes({ references }: Pick<PackPlan, "references">): nu
   return references.reduce((sum, { length }) => sum + length, 0);
 }
 
+/** True when a pack refers to contents of its own component, whose index is `base`. */
+export function refersToOwn({ references }: Pick<PackPlan, "references">, base: number): boolean {
+  return references.some((reference) => reference.base === base);
+}
+
 /** What encoding takes, roughly. */
 function effort(plan: PackPlan): number {
   return plan.rawBytes + referenceBytes(plan);
@@ -66,22 +71,27 @@ function effort(plan: PackPlan): number {
 
 /**
  * The packs for some contents, those that are quick to encode first, so that the link is busy while
- * the others are encoded.
+ * the others are encoded; then those that refer to what came before, in their order.
  *
  * @param wanted ascending indices of the component's contents
  * @param bases the nearest first
+ * @param own present where packs may refer to contents of packs before them, as of a base behind the
+ *   last; `except` are those that they may not refer to
  */
 export function planContents(
   component: HeldRecipe,
   bases: readonly HeldRecipe[],
   wanted: readonly number[],
+  own?: { readonly except: ReadonlySet<number> },
 ): PackPlan[] {
   const facts = wantedFacts(component, wanted);
   const references = chooseReferences(facts, referenceFacts(bases));
   const pairs = facts.map((fact, index) => ({ fact, reference: references[index] }));
-  return planPacks(pairs, LIMITS)
-    .flatMap(divided)
-    .toSorted((a, b) => effort(a) - effort(b));
+  const base = bases.length;
+  const plans = planPacks(pairs, LIMITS, own && { ...own, base }).flatMap(divided);
+  const isOwn = (plan: PackPlan): boolean => refersToOwn(plan, base);
+  const first = plans.filter((plan) => !isOwn(plan)).toSorted((a, b) => effort(a) - effort(b));
+  return [...first, ...plans.filter(isOwn)];
 }
 
 /** A plan's raw bytes between two positions, with all its references. */

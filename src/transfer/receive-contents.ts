@@ -4,12 +4,12 @@ import type { ComponentStore, ContentsReader } from "#repository";
 import type { MemoryBudget } from "./budget.ts";
 import type { BufferPool } from "./buffers.ts";
 import { decompress } from "./compression.ts";
-import type { ContentsRequest } from "./contract.ts";
 import { packInvalid, type ContentsTarget } from "./contents-target.ts";
 import { peerError, violation } from "./errors.ts";
 import type { Frame } from "./frame.ts";
 import { heldTuples } from "./held-parts.ts";
 import { ContentsEndSchema, ContentsOpenedSchema, decodeBytes, decodeJson } from "./messages.ts";
+import { OtherPacks, OwnContents, ownReader } from "./own-contents.ts";
 import { decodePack, type PackHead, type PackScope } from "./pack.ts";
 import { referenceBytes, slicePlan } from "./pack-plan.ts";
 import { FLAG_DICTIONARY, FLAG_ZSTD, HEADER_BYTES, TYPE } from "./protocol.ts";
@@ -43,11 +43,16 @@ interface Unit {
 /** Bases to read references from. */
 interface Bases {
   readonly scope: PackScope;
-  readonly readers: readonly ContentsReader[];
+  /** The component itself is the last where packs may refer to it. */
+  readonly readers: readonly Pick<ContentsReader, "read">[];
+  /** How many there are, besides the component itself. */
+  readonly count: number;
+  close(): Promise<void>;
 }
 
-async function openBases(place: ContentsPlace, request: ContentsRequest): Promise<Bases> {
+async function openBases(place: ContentsPlace, target: ContentsTarget): Promise<Bases> {
   const { store } = place;
+  const { request } = target;
   const recipes = await Promise.all(request.bases.map((id) => store.recipe(id)));
   const opened = await Promise.allSettled(request.bases.map((id) => store.openContents(id)));
   const readers = opened.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
@@ -56,8 +61,17 @@ async function openBases(place: ContentsPlace, request: ContentsRequest): Promis
     await Promise.allSettled(readers.map((reader) => reader.close()));
     throw failed.reason;
   }
+  const own = ownReader(target);
   const bases = recipes.map(({ recipe }) => recipe);
-  return { scope: { component: request.recipe, bases }, readers };
+  const all = own === undefined ? bases : [...bases, request.recipe];
+  return {
+    scope: { component: request.recipe, bases: all },
+    readers: own === undefined ? readers : [...readers, own],
+    count: bases.length,
+    close: async () => {
+      await Promise.allSettled(readers.map((reader) => reader.close()));
+    },
+  };
 }
 
 /** One stream of contents over one connection. */
@@ -67,6 +81,8 @@ class ContentsReceiver {
   readonly #place: ContentsPlace;
   readonly #bases: Bases;
   readonly #signal: AbortSignal;
+  /** Absent where packs may not refer to what came before. */
+  readonly #own: OwnContents | undefined;
   /** Memory in use, by unit; what is left at the end is given back. */
   readonly #frees = new Map<Unit, () => void>();
   #start: number;
@@ -84,6 +100,7 @@ class ContentsReceiver {
     this.#place = place;
     this.#signal = signal;
     this.#start = target.position;
+    if (ownReader(target) !== undefined) this.#own = new OwnContents(target, bases.count);
   }
 
   /** Receives up to END. */
@@ -92,8 +109,9 @@ class ContentsReceiver {
     try {
       for await (const { unit, raw } of pipelined(this.#units(), PIPELINE_DEPTH, work, onStop)) {
         const { head, from, to, frame } = unit;
-        const patched = head.references.length > 0;
+        const patched = head.references.some(({ base }) => base < this.#bases.count);
         await this.#target.deliver(slicePlan(head, from, to).segments, raw, patched);
+        this.#own?.arrived();
         if (frame !== undefined) this.#stream.recycle(frame);
         this.#target.account(nameOf(unit), raw.length, unit.wireBytes);
         this.#free(unit);
@@ -122,6 +140,7 @@ class ContentsReceiver {
       const head = decodePack(frame.payload, this.#bases.scope);
       this.#stream.release(frame);
       this.#admit(head);
+      this.#own?.admit(head);
       const wireBytes = frame.length + HEADER_BYTES;
       if (head.kind === "direct") yield* this.#direct(head, wireBytes);
       else yield await this.#solid(head, wireBytes);
@@ -193,6 +212,7 @@ class ContentsReceiver {
 
   async #dictionaryOf(head: PackHead): Promise<Buffer | undefined> {
     if (head.references.length === 0) return undefined;
+    await this.#own?.whole(head, this.#signal);
     const allocate = (bytes: number): Buffer => this.#place.buffers.lend(bytes);
     const dictionary = dictionaryOf(referenceBytes(head), allocate);
     let at = 1;
@@ -256,7 +276,11 @@ export async function receiveContents(
   target.begin();
   const open = { kind: "contents", component, bases, from: target.position } as const;
   const held = heldTuples(target.held);
-  const stream = receiver.open(held.length === 0 ? open : { ...open, held });
+  const stream = receiver.open({
+    ...open,
+    ...(held.length === 0 ? {} : { held }),
+    ...(ownReader(target) === undefined ? {} : { own: true }),
+  });
   stream.send(TYPE.WANT, target.want);
   const stop = new AbortController();
   const onStop = (): void => {
@@ -268,7 +292,7 @@ export async function receiveContents(
   const wireBytes = target.wireBytes;
   let opened: Bases | undefined;
   try {
-    opened = await openBases(place, target.request);
+    opened = await openBases(place, target);
     await receiveOpened(stream, target);
     const signal = AbortSignal.any([options.signal, stop.signal]);
     const contents = new ContentsReceiver(stream, target, opened, place, signal);
@@ -280,10 +304,11 @@ export async function receiveContents(
     onPiece();
   } catch (cause) {
     receiver.done(stream, cause);
-    throw cause;
+    // What is missing is then asked for anew.
+    if (!(cause instanceof OtherPacks)) throw cause;
   } finally {
     target.wireBytes = wireBytes + stream.wireBytes;
     options.signal.removeEventListener("abort", abort);
-    await Promise.allSettled((opened?.readers ?? []).map((reader) => reader.close()));
+    await opened?.close();
   }
 }

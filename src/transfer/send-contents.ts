@@ -228,6 +228,7 @@ export async function sendContents(
     readonly bases: readonly Digest[];
     readonly from: number;
     readonly held?: readonly HeldTuple[] | undefined;
+    readonly own?: boolean | undefined;
   },
 ): Promise<void> {
   const { source } = session;
@@ -241,14 +242,16 @@ export async function sendContents(
     const wanted = decodeWant(await stream.wanted(), component.recipe.contents.length);
     const indices = wantedIndices(wanted);
     const held = heldOf(request.held, indices, component.recipe);
-    const plans = withoutHeld(planContents(component, bases, indices), held);
+    const own = { except: new Set(held.map(({ content }) => content)) };
+    const all = planContents(component, bases, indices, request.own === true ? own : undefined);
+    const plans = withoutHeld(all, held);
     const totalBytes = plans.reduce((sum, { rawBytes }) => sum + rawBytes, 0);
     if (request.from > totalBytes) throw peerError("not-offered", "nothing is there to go on with");
     const progress = { doneBytes: request.from, totalBytes };
     stream.opened(request.component, { sizeBytes: totalBytes }, progress);
     const encoder = new PackEncoder({
       component,
-      bases,
+      bases: [...bases, component],
       packs: source.packs,
       slots: session.encoders.slots,
       buffers: session.encoders.buffers,

@@ -1,6 +1,14 @@
 /** Contents on their way from a source into the image. */
-import { mergeRanges, totalLength, type ByteRange, type Digest, type TesseraError } from "#core";
+import {
+  endOf,
+  mergeRanges,
+  totalLength,
+  type ByteRange,
+  type Digest,
+  type TesseraError,
+} from "#core";
 import type { ContentExtent, Recipe } from "#image";
+import type { ContentsReader } from "#repository";
 import type { ContentPiece } from "../contract.ts";
 import { peerError } from "../errors.ts";
 import type { HeldPart } from "../held-parts.ts";
@@ -84,6 +92,22 @@ export async function putPiece(
       await writer.put(run, extent.position + from - extent.offset);
     }
   }
+}
+
+/** Reads contents back that are whole, from their first places. */
+export function readerOf({ recipe, writer }: Building): Pick<ContentsReader, "read"> {
+  return {
+    read: async (content, target, offset) => {
+      const [place = []] = recipe.places(content);
+      for (const extent of place) {
+        const from = Math.max(offset, extent.offset);
+        const to = Math.min(offset + target.length, endOf(extent));
+        if (from >= to) continue;
+        const part = target.subarray(from - offset, to - offset);
+        await writer.read(part, extent.position + from - extent.offset);
+      }
+    },
+  };
 }
 
 /** Reads a content back from its first place and measures it. */

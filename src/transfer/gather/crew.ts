@@ -3,7 +3,7 @@ import type { Digest, World } from "#core";
 import { createShares, worthwhileHolders, type ShareJob, type Shares } from "#delta";
 import type { ContentPiece } from "../contract.ts";
 import { peerError } from "../errors.ts";
-import { Intake, type Building } from "./arrivals.ts";
+import { Intake, readerOf, type Building } from "./arrivals.ts";
 import type { Checkpoints } from "./checkpoints.ts";
 import type { GatherSource } from "./contract.ts";
 import { isSourceFault, type Question, type Sources } from "./sources.ts";
@@ -209,7 +209,14 @@ class Round {
     const { component, recipe, whole } = building;
     const { source, contents, stop } = share;
     const intake = new Intake(building, new Set(contents), source);
-    const wanted = { component, recipe, bases, wanted: contents, held: intake.held };
+    const wanted = {
+      component,
+      recipe,
+      bases,
+      wanted: contents,
+      held: intake.held,
+      own: readerOf(building),
+    };
     const take = this.#taker(share, intake);
     const signals = [question.signal, this.#halt.signal, stop.signal];
     const asked = { ...question, signal: AbortSignal.any(signals) };

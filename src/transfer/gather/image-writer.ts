@@ -74,10 +74,32 @@ export class ImageWriter {
     }
   }
 
-  /** Reads back what was put. */
+  /** Reads back what was put. @throws what writes to the assembly threw, too */
   async read(target: Uint8Array, position: number): Promise<void> {
-    await this.flush();
-    await this.#assembly.read(target, position);
+    for (let done = 0; done < target.length;) {
+      const index = Math.floor((position + done) / CHUNK_BYTES);
+      const offset = position + done - index * CHUNK_BYTES;
+      const length = Math.min(target.length - done, CHUNK_BYTES - offset);
+      await this.#readPart(target.subarray(done, done + length), index, offset);
+      done += length;
+    }
+    if (this.#failure !== undefined) throw this.#failure.error;
+  }
+
+  /** A chunk that is not in memory has been written before it left. */
+  async #readPart(target: Uint8Array, index: number, offset: number): Promise<void> {
+    for (;;) {
+      const chunk = this.#chunks.get(index);
+      if (chunk === undefined) {
+        await this.#assembly.read(target, index * CHUNK_BYTES + offset);
+        return;
+      }
+      if (chunk.loading === undefined) {
+        target.set(chunk.bytes.subarray(offset, offset + target.length));
+        return;
+      }
+      await chunk.loading;
+    }
   }
 
   /** Returns when everything that was put before the call has been written to the assembly. */
