@@ -3,10 +3,12 @@ import { AGENT_TARGETS } from "./targets/agent.ts";
 import { IMAGE_TARGETS } from "./targets/image.ts";
 import { REPOSITORY_TARGETS } from "./targets/repository.ts";
 import { TRANSFER_TARGETS } from "./targets/transfer.ts";
+import { USERDATA_TARGETS } from "./targets/userdata.ts";
 
 export const TARGETS: readonly FuzzTarget[] = [
   ...IMAGE_TARGETS,
   ...TRANSFER_TARGETS,
   ...REPOSITORY_TARGETS,
+  ...USERDATA_TARGETS,
   ...AGENT_TARGETS,
 ];

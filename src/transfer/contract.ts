@@ -25,6 +25,11 @@ export interface DataSource {
   openBlob(digest: Digest): Promise<BlobReader>;
   /** The frozen user data block, once the machine has stopped; before: `transfer.not-ready`. */
   openUserData(): Promise<BlockDevice>;
+  /**
+   * The user data block for single reads, frozen, or as it is while the machine runs: that is for
+   * the caller to arrange. Absent: such reads are not offered.
+   */
+  openBlocks?(): Promise<BlockDevice>;
   /** A component that belongs to the migration, by its recipe. */
   openComponent(id: Digest): Promise<ComponentContents>;
   /** One that the receiver says that it holds; undefined when it is not held here. */
@@ -137,6 +142,33 @@ export interface LinkReport {
   readonly bitsPerSecond?: number;
   /** The shortest lately. */
   readonly roundTrip_ms?: number;
+}
+
+/** Reads of blocks at the sender, answered in any order. */
+export interface RemoteBlocks {
+  /**
+   * The bytes of a range of 1 byte to 1 MiB, or undefined where all are zero. What is demanded goes
+   * before everything else on the link. Waits while the link is cut, and asks again over the next
+   * connection; the signal cancels it.
+   *
+   * @throws `transfer.not-offered`, `transfer.size-mismatch` and other errors of the session
+   */
+  fetch(
+    range: ByteRange,
+    priority: "demanded" | "background",
+    signal: AbortSignal,
+  ): Promise<Uint8Array | undefined>;
+  /** What is under way fails with `transfer.cancelled`. */
+  close(): void;
+}
+
+/** The part of a receiver that reads single blocks. */
+export interface BlocksReceiver {
+  /**
+   * Reads of the user data block of `sizeBytes`, for as long as they are needed. They take two of the
+   * session's eight streams, from the first read of each priority on.
+   */
+  readBlocks(sizeBytes: number): RemoteBlocks;
 }
 
 /**

@@ -64,7 +64,8 @@ const Bases = z.array(DigestText).max(BASES_MAX).readonly();
  *   are parts (content, offset, length) of them that need not come at all; `own` says that packs may
  *   refer to contents that came before in the stream;
  * - `userData`: the blocks from `block` on; `lineage` is the digest of the copy that the receiver
- *   still has; `references` says that pages of the appliance's components may be named.
+ *   still has; `references` says that pages of the appliance's components may be named;
+ * - `blocks`: single reads of the user data block, which READ asks for.
  */
 export const OpenSchema = z.discriminatedUnion("kind", [
   z.object({
@@ -104,6 +105,7 @@ export const OpenSchema = z.discriminatedUnion("kind", [
     lineage: DigestText.optional(),
     references: z.boolean().optional(),
   }),
+  z.object({ kind: z.literal("blocks"), credit: Credit, priority: PriorityNumber }),
 ]);
 export type Open = z.infer<typeof OpenSchema>;
 
@@ -135,6 +137,9 @@ export const UserDataOpenedSchema = z
     references: z.int().min(0).max(256).optional(),
   })
   .refine(({ sizeBytes, allocatedBytes }) => allocatedBytes <= sizeBytes);
+
+/** Of the disk that is read. */
+export const BlocksOpenedSchema = z.object({ sizeBytes: z.int().min(1) });
 
 export const BlobEndSchema = z.object({});
 /** Of recipes and contents. */

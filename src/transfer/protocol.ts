@@ -92,6 +92,8 @@ export const RECIPE_BYTES_MAX = 256 * 2 ** 20;
 export const RECIPE_DICTIONARY_BYTES_MAX = 64 * 2 ** 20;
 /** Most bytes of a blob that serves as dictionary, and of one that is sent with it. */
 export const BLOB_DICTIONARY_BYTES_MAX = 16 * 2 ** 20;
+/** Most reads of blocks of one stream that are not answered. */
+export const READS_MAX = 1024;
 /** Most connections of one session. */
 export const LANES_MAX = 8;
 
@@ -107,11 +109,14 @@ export const TYPE = {
   CREDIT: 0x12,
   END: 0x13,
   WANT: 0x14,
+  READ: 0x15,
+  CANCEL: 0x16,
   BYTES: 0x20,
   ZEROES: 0x21,
   BLOCKS: 0x22,
   PACK: 0x23,
   CHANGES: 0x24,
+  DATA: 0x25,
 } as const;
 
 export type FrameType = (typeof TYPE)[keyof typeof TYPE];
@@ -149,6 +154,8 @@ export const FRAME_RULES: ReadonlyMap<number, FrameRule> = new Map<FrameType, Fr
   [TYPE.CREDIT, rule("CREDIT", "stream", 5, 5)],
   [TYPE.END, rule("END", "stream", 2, CONTROL_BYTES_MAX)],
   [TYPE.WANT, rule("WANT", "stream", 1, WANT_BYTES_MAX)],
+  [TYPE.READ, rule("READ", "stream", 16, 16)],
+  [TYPE.CANCEL, rule("CANCEL", "stream", 4, 4)],
   [
     TYPE.BYTES,
     rule("BYTES", "stream", 12, BYTES_PREFIX_BYTES + RAW_BYTES_MAX, FLAG_ZSTD | FLAG_DICTIONARY),
@@ -163,6 +170,7 @@ export const FRAME_RULES: ReadonlyMap<number, FrameRule> = new Map<FrameType, Fr
     TYPE.CHANGES,
     rule("CHANGES", "stream", 2, WANT_BYTES_MAX + RAW_BYTES_MAX, FLAG_ZSTD | FLAG_DICTIONARY),
   ],
+  [TYPE.DATA, rule("DATA", "stream", 4, 4 + RAW_BYTES_MAX, FLAG_ZSTD)],
 ]);
 
 /** The types whose frames may be sent in pieces: see `FLAG_MORE`. */
@@ -171,6 +179,7 @@ export const SPLIT_TYPES: ReadonlySet<number> = new Set([
   TYPE.BLOCKS,
   TYPE.PACK,
   TYPE.CHANGES,
+  TYPE.DATA,
 ]);
 
 /** Time limits of a connection; tests shorten them. */

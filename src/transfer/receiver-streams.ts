@@ -12,6 +12,7 @@ const DATA_TYPES: readonly FrameType[] = [
   TYPE.BLOCKS,
   TYPE.PACK,
   TYPE.CHANGES,
+  TYPE.DATA,
 ];
 
 /** What a frame costs of a stream's credit; control frames cost nothing. */

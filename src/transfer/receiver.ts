@@ -3,12 +3,14 @@ import type { ComponentStore, Ingest } from "#repository";
 import { MemoryBudget } from "./budget.ts";
 import { BufferPool } from "./buffers.ts";
 import type {
+  BlocksReceiver,
   LinkReport,
   ContentPiece,
   ContentsRequest,
   DataEndpoint,
   DataReceiver,
   FetchedRecipe,
+  RemoteBlocks,
   TransferProgress,
   UserDataHelp,
   UserDataReport,
@@ -25,6 +27,7 @@ import { receiveContents } from "./receive-contents.ts";
 import { receiveRecipe } from "./receive-recipe.ts";
 import { receiveUserData } from "./receive-user-data.ts";
 import type { Receiver } from "./receiver-streams.ts";
+import { SessionBlocks } from "./remote-blocks.ts";
 import { Slots } from "./slots.ts";
 import { UserDataTarget } from "./user-data-target.ts";
 
@@ -48,7 +51,7 @@ export interface ReceiverOptions {
 /** Memory for packs that are being received and decoded. */
 const MEMORY_BYTES = 96 * 2 ** 20;
 
-class DiallingReceiver implements DataReceiver {
+class DiallingReceiver implements DataReceiver, BlocksReceiver {
   readonly #world: World;
   readonly #options: ReceiverOptions;
   readonly #link: Lanes;
@@ -149,6 +152,12 @@ class DiallingReceiver implements DataReceiver {
         return await this.#receiveUserData(target, signal, help);
       }
     });
+  }
+
+  readBlocks(sizeBytes: number): RemoteBlocks {
+    return new SessionBlocks(sizeBytes, (signal, work) =>
+      this.#slots.run(() => this.#overLink(signal, work)),
+    );
   }
 
   async #receiveUserData(
@@ -260,6 +269,9 @@ async function keptOnFailure<T>(work: Promise<T>, target: { keep(): Promise<void
  * `transfer.not-offered`, `transfer.certificate-mismatch`, `transfer.token-refused`,
  * `transfer.digest-mismatch` and the other errors of doc/data-protocol.md.
  */
-export function connectReceiver(world: World, options: ReceiverOptions): DataReceiver {
+export function connectReceiver(
+  world: World,
+  options: ReceiverOptions,
+): DataReceiver & BlocksReceiver {
   return new DiallingReceiver(world, options);
 }

@@ -13,6 +13,7 @@ import {
   TYPE,
   type Priority,
 } from "./protocol.ts";
+import type { ReadQueue } from "./send-reads.ts";
 import type { DataFrame } from "./writer.ts";
 
 /** What all streams of a session at its sender share. */
@@ -38,6 +39,8 @@ export class OutgoingStream {
   readonly #want = Promise.withResolvers<Buffer>();
   #wantCame = false;
   readonly #priority: Priority;
+  /** What the receiver has asked for; only of a stream of blocks. */
+  reads: ReadQueue | undefined;
 
   constructor(
     connection: Connection,

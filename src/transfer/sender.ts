@@ -1,4 +1,5 @@
 import { TesseraError, type Digest } from "#core";
+import type { BlockDevice } from "#block";
 import { blobDictionary } from "./blob-dictionary.ts";
 import { compressionLevel } from "./compression.ts";
 import type { Connection } from "./connection.ts";
@@ -18,6 +19,7 @@ import { BLOB_DICTIONARY_BYTES_MAX, STREAMS_MAX, TYPE } from "./protocol.ts";
 import { sendBlob } from "./send-blob.ts";
 import { sendContents, type ContentsSession } from "./send-contents.ts";
 import { sendRecipe } from "./send-recipe.ts";
+import { ReadQueue, sendReads } from "./send-reads.ts";
 import { sendUserData } from "./send-user-data.ts";
 import { OutgoingStream, type SenderLink } from "./sender-stream.ts";
 import type { UserDataLedger } from "./user-data-ledger.ts";
@@ -54,10 +56,19 @@ class Sender {
       this.#streams.get(frame.stream)?.addCredit(amountBytes);
     } else if (frame.type === TYPE.WANT) {
       this.#streams.get(frame.stream)?.want(frame.payload);
+    } else if (frame.type === TYPE.READ || frame.type === TYPE.CANCEL) {
+      this.#read(frame);
     } else if (frame.type === TYPE.ERROR) {
       this.#streams.get(frame.stream)?.cancel(decodeError(frame));
       this.#streams.delete(frame.stream);
     } else throw violation(`a sender takes no frame of type ${frame.type}`);
+  }
+
+  #read(frame: Frame): void {
+    const stream = this.#streams.get(frame.stream);
+    if (stream === undefined) return;
+    if (stream.reads === undefined) throw violation("a READ in a stream of another kind");
+    stream.reads.take(frame);
   }
 
   #open(frame: Frame): void {
@@ -69,6 +80,7 @@ class Sender {
     const { credit, priority } = open;
     const own = { id: frame.stream, credit, priority };
     const stream = new OutgoingStream(this.#connection, this.#session, own);
+    if (open.kind === "blocks") stream.reads = new ReadQueue();
     this.#streams.set(frame.stream, stream);
     void this.#run(stream, open);
   }
@@ -105,6 +117,11 @@ class Sender {
         await sendBlob(stream, reader, { name: open.digest, offset: open.offset, level, base });
         this.#streams.delete(stream.id);
       });
+    } else if (open.kind === "blocks") {
+      await withOpened(await openBlocks(source), (device) => {
+        const { reads = new ReadQueue() } = stream;
+        return sendReads(stream, device, { reads, level });
+      });
     } else {
       await withOpened(await source.openUserData(), async (device) => {
         const { block: from, lineage, references } = open;
@@ -132,6 +149,12 @@ export function serveSender(connection: Connection, session: SenderSession): voi
   const sender = new Sender(connection, session);
   connection.observe((delivered) => session.meter.delivered(delivered));
   connection.serve((frame) => sender.handle(frame));
+}
+
+/** @throws `transfer.not-offered` */
+async function openBlocks(source: DataSource): Promise<BlockDevice> {
+  if (source.openBlocks !== undefined) return await source.openBlocks();
+  throw peerError("not-offered", "no blocks can be read one by one in this session");
 }
 
 /** The dictionary for a blob: the base, where it is held here and both are small enough. */

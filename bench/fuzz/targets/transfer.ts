@@ -23,6 +23,13 @@ import {
   encodeCredit,
   encodeZeroes,
 } from "../../../src/transfer/messages.ts";
+import {
+  decodeData,
+  decodeRead,
+  decodeReadId,
+  encodeRead,
+  encodeReadId,
+} from "../../../src/transfer/block-reads.ts";
 import { decodePack, encodePack } from "../../../src/transfer/pack.ts";
 import { FRAME_RULES, TYPE, type FrameType } from "../../../src/transfer/protocol.ts";
 import { decodeHeld, decodeTokens } from "../../../src/transfer/tokens.ts";
@@ -76,6 +83,7 @@ const OPENS = [
   { kind: "recipe", component: DIGEST, bases: [DIGEST], credit: 2 ** 22 },
   { kind: "contents", component: DIGEST, bases: [DIGEST], from: 10, credit: 2 ** 22 },
   { kind: "userData", block: 3, credit: 2 ** 22, lineage: DIGEST, references: true },
+  { kind: "blocks", credit: 2 ** 22, priority: 0 },
 ];
 const OPENED = [
   { sizeBytes: 10, base: DIGEST },
@@ -291,6 +299,14 @@ export const TRANSFER_TARGETS: readonly FuzzTarget[] = [
   payloadTarget("zeroes", TYPE.ZEROES, [encodeZeroes(5, 9)], decodeZeroes),
   payloadTarget("blocks", TYPE.BLOCKS, [Buffer.concat([runs, Buffer.alloc(9)])], (it) =>
     decodeBlocks(it, device),
+  ),
+  payloadTarget("read", TYPE.READ, [encodeRead({ id: 1, offset: 65_536, length: 4096 })], (it) => {
+    const read = decodeRead(it);
+    assert.deepEqual(encodeRead(read), it.payload);
+  }),
+  payloadTarget("cancel", TYPE.CANCEL, [encodeReadId(7)], decodeReadId),
+  payloadTarget("data", TYPE.DATA, [Buffer.concat([encodeReadId(7), Buffer.alloc(9)])], (it) =>
+    assert.equal((decodeData(it)?.length ?? 0) + 4, it.payload.length),
   ),
   payloadTarget("want", TYPE.WANT, [encodeWant([1, 2, 3, 50, 51, 999])], ({ payload }) =>
     checkWant(payload),
