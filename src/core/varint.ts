@@ -19,6 +19,12 @@ export class VarintWriter {
     this.#put(rest);
   }
 
+  /** A byte as it is, which is no number. */
+  byte(value: number): void {
+    if (this.#used === this.#bytes.length) this.#grow();
+    this.#put(value);
+  }
+
   /** What has been written; the writer is not used afterwards. */
   bytes(): Buffer {
     return this.#bytes.subarray(0, this.#used);

@@ -7,6 +7,7 @@ export type { Timing } from "./protocol.ts";
 export { connectReceiver, type ReceiverOptions } from "./receiver.ts";
 export { startDataServer, type DataServer, type DataServerOptions } from "./server.ts";
 export type { SessionOffer } from "./session.ts";
+export { PageIndex } from "./page-index.ts";
 export { newToken } from "./tokens.ts";
 export {
   estimateContents,
