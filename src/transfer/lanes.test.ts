@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { test } from "node:test";
-import { Clouds, MIB, memoryResume, portOf, referenceTo, soon, sourceOf } from "./fixture.suite.ts";
+import { Clouds, MIB, memoryResume, referenceTo, soon, sourceOf } from "./fixture.suite.ts";
 import { HeldTokens, Link } from "./link.ts";
+import { startRelay } from "./relay.suite.ts";
 import { PRIORITY, TIMING, TYPE, type Priority } from "./protocol.ts";
 import type { Receiver } from "./receiver-streams.ts";
 import type { DataServer } from "./server.ts";
@@ -11,16 +12,18 @@ import { newToken } from "./tokens.ts";
 import { WindowBudget } from "./window.ts";
 
 /** Links of one session that share its tokens. */
-function linker(clouds: Clouds, server: DataServer, resume = memoryResume(), token = clouds.token) {
+function linker(
+  clouds: Clouds,
+  { endpoint }: Pick<DataServer, "endpoint">,
+  resume = memoryResume(),
+  token = clouds.token,
+) {
   const tokens = new HeldTokens(token, resume);
   const budget = new WindowBudget();
   return (lane: number): Link => {
     const link = new Link(clouds.world, {
       identity: clouds.receiver,
-      endpoint: {
-        candidates: [{ host: "127.0.0.1", port: portOf(server) }],
-        certificate: clouds.sender.certificate,
-      },
+      endpoint,
       session: "m1",
       tokens,
       lane,
@@ -117,4 +120,31 @@ test("the round trip and the levels are told", async () => {
     text.length,
   );
   assert.ok(Object.keys(last).some((name) => name.startsWith("direct-")));
+});
+
+test("who comes while a connection is given up gets one, whoever gave it up", async () => {
+  await using clouds = await Clouds.start();
+  const { endpoint } = await clouds.serving(sourceOf([]));
+  const [target = { host: "", port: 0 }] = endpoint.candidates;
+  const relay = await startRelay({ target });
+  clouds.onDispose(() => relay.close());
+  relay.setFrozen(true);
+  const candidates = [{ host: "127.0.0.1", port: relay.port }];
+  const link = linker(clouds, { endpoint: { ...endpoint, candidates } })(0);
+  const givenUp = new AbortController();
+  const accepted = Promise.withResolvers<void>();
+  const watch = setInterval(() => {
+    if (relay.connections() > 0) accepted.resolve();
+  }, 1);
+  const first = link.acquire(givenUp.signal);
+  const second = first.catch(() => link.acquire(soon()));
+  await accepted.promise;
+  clearInterval(watch);
+  const reason = new Error("not wanted any more");
+  givenUp.abort(reason);
+  relay.setFrozen(false);
+  await assert.rejects(first, reason);
+  const { connection } = await second;
+  assert.equal(connection.signal.aborted, false);
+  assert.equal(link.current?.connection, connection);
 });

@@ -82,14 +82,20 @@ export function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise
   });
 }
 
+/** A connection that is being made, and for how many. */
+interface Dialling {
+  readonly work: Promise<Receiver>;
+  readonly stop: AbortController;
+  waiters: number;
+}
+
 /** The receiver's connection of one lane of a session, made again as often as needed. */
 export class Link {
   readonly #world: World;
   readonly #options: LinkOptions;
   readonly #closed = new AbortController();
   #current: Receiver | undefined;
-  #dialling: { readonly work: Promise<Receiver>; readonly stop: AbortController } | undefined;
-  #waiters = 0;
+  #dialling: Dialling | undefined;
   #attempts = 0;
   #pastWireBytes = 0;
 
@@ -117,13 +123,13 @@ export class Link {
     this.#closed.signal.throwIfAborted();
     signal.throwIfAborted();
     if (this.current !== undefined) return this.current;
-    this.#waiters += 1;
     const dialling = (this.#dialling ??= this.#startDialling());
+    dialling.waiters += 1;
     try {
       return await unlessAborted(dialling.work, signal);
     } finally {
-      this.#waiters -= 1;
-      if (this.#waiters === 0) dialling.stop.abort(signal.reason);
+      dialling.waiters -= 1;
+      if (dialling.waiters === 0) this.#giveUp(dialling, signal.reason);
     }
   }
 
@@ -132,12 +138,24 @@ export class Link {
     this.#current?.connection.end(peerError("closing", "the receiver is closing"));
   }
 
-  #startDialling() {
+  #startDialling(): Dialling {
     const stop = new AbortController();
     const signal = AbortSignal.any([stop.signal, this.#closed.signal]);
-    const work = this.#dialUntil(signal).finally(() => (this.#dialling = undefined));
-    work.catch(() => undefined);
-    return { work, stop };
+    const work = this.#dialUntil(signal);
+    const dialling = { work, stop, waiters: 0 };
+    const forget = (): void => this.#forget(dialling);
+    work.then(forget, forget);
+    return dialling;
+  }
+
+  /** Who comes from now on must not be told why others left. */
+  #giveUp(dialling: Dialling, reason: unknown): void {
+    this.#forget(dialling);
+    dialling.stop.abort(reason);
+  }
+
+  #forget(dialling: Dialling): void {
+    if (this.#dialling === dialling) this.#dialling = undefined;
   }
 
   async #dialUntil(signal: AbortSignal): Promise<Receiver> {
@@ -152,7 +170,10 @@ export class Link {
       if (pause_ms > 0) await this.#world.clock.sleep(pause_ms, signal);
       this.#attempts += 1;
       try {
-        this.#current = new Receiver(await this.#dialAll(signal), this.#options.budget);
+        const connection = await this.#dialAll(signal);
+        if (signal.aborted) connection.end(peerError("cancelled", "given up"), false);
+        signal.throwIfAborted();
+        this.#current = new Receiver(connection, this.#options.budget);
         return this.#current;
       } catch (cause) {
         signal.throwIfAborted();
