@@ -11,7 +11,7 @@ import {
   type PendingPack,
 } from "./encoding.ts";
 import { PackEncoder, type ReadyFrame } from "./pack-encoder.ts";
-import { planContents } from "./pack-plan.ts";
+import { planContents, refersToOwn } from "./pack-plan.ts";
 import { RAW_BYTES_MAX } from "./protocol.ts";
 import { recipeFrame } from "./send-recipe.ts";
 import { Slots } from "./slots.ts";
@@ -21,8 +21,8 @@ const QUICK_LEVEL = 1;
 const QUICK_PATCH_LEVEL = 6;
 const QUICK_FRAMES_MAX = 256;
 const SLOW_SAMPLES_MAX = 24;
-/** Times that packs are sampled: plain ones, patched ones quickly, patched ones. */
-const SAMPLINGS_MAX = 3;
+/** Times that packs are sampled: plain ones, and the two kinds with references, quickly and not. */
+const SAMPLINGS_MAX = 5;
 
 export interface EstimateInput {
   readonly clock: Clock;
@@ -58,7 +58,7 @@ function wantedOf({ component, bases }: EstimateInput): number[] {
 }
 
 function sharesOf(
-  { component: { recipe } }: EstimateInput,
+  { component: { recipe }, bases }: EstimateInput,
   wanted: readonly number[],
   plans: readonly PackPlan[],
 ): ContentShares {
@@ -69,7 +69,7 @@ function sharesOf(
   );
   const bytes = (patched: boolean): number =>
     plans
-      .filter((plan) => plan.references.length > 0 === patched)
+      .filter((plan) => (kindOf(plan, bases.length) === "patched") === patched)
       .reduce((sum, { rawBytes }) => sum + rawBytes, 0);
   return { heldBytes, patchedBytes: bytes(true), missingBytes: bytes(false) };
 }
@@ -79,8 +79,13 @@ interface Candidate extends PendingPack {
   readonly cached: ReadonlyMap<number, number>;
 }
 
-function kindOf({ references }: PackPlan): "patched" | "plain" {
-  return references.length > 0 ? "patched" : "plain";
+/** Packs of one kind are predicted from each other's samples. */
+type Kind = "patched" | "own" | "plain";
+
+/** @param own the index by which references name the component itself */
+function kindOf(plan: PackPlan, own: number): Kind {
+  if (plan.references.length === 0) return "plain";
+  return refersToOwn(plan, own) ? "own" : "patched";
 }
 
 /** Up to `most` items, each from the middle of an equal share of the list. */
@@ -122,7 +127,8 @@ class Sampler {
     const { component, bases, packs, conditions } = input;
     this.#input = input;
     this.#slots = new Slots(Math.max(1, Math.floor(conditions.cores)));
-    this.#encoder = new PackEncoder({ component, bases, packs, slots: this.#slots });
+    const all = [...bases, component];
+    this.#encoder = new PackEncoder({ component, bases: all, packs, slots: this.#slots });
     this.#memoryBytes = encodingMemoryBytes(conditions.bitsPerSecond);
   }
 
@@ -204,9 +210,10 @@ async function solidSamples(
   sampler: Sampler,
   plans: readonly PackPlan[],
   level: number,
+  own: number,
 ): Promise<PackSample[]> {
-  const patched = plans.filter((plan) => kindOf(plan) === "patched");
-  const plain = plans.filter((plan) => kindOf(plan) === "plain");
+  const of = (kind: Kind) => plans.filter((plan) => kindOf(plan, own) === kind);
+  const plain = of("plain");
   const samples: PackSample[] = [];
   if (plain.length > 0) {
     const quick = new Map<PackPlan, number>();
@@ -216,9 +223,11 @@ async function solidSamples(
     }
     samples.push(await sampleOf("plain", sampler, quick, level));
   }
-  if (patched.length > 0) {
-    const quick = await sampler.solid(interleaved(patched), QUICK_PATCH_LEVEL);
-    samples.push(await sampleOf("patched", sampler, quick, level));
+  for (const kind of ["patched", "own"] as const) {
+    const some = of(kind);
+    if (some.length === 0) continue;
+    const quick = await sampler.solid(interleaved(some), QUICK_PATCH_LEVEL);
+    samples.push(await sampleOf(kind, sampler, quick, level));
   }
   return samples;
 }
@@ -259,9 +268,10 @@ async function samplesOf(
   sampler: Sampler,
   candidates: readonly Candidate[],
   level: number,
+  own: number,
 ): Promise<PackSample[]> {
   const open = candidates.filter(({ cached }) => !isWhole(cached, level)).map(({ plan }) => plan);
-  return await solidSamples(sampler, open, level);
+  return await solidSamples(sampler, open, level, own);
 }
 
 /** True when the cache has the pack itself, and not that it has to be divided. */
@@ -277,7 +287,7 @@ function isWhole(cached: ReadonlyMap<number, number>, level: number): boolean {
 export async function estimateContents(input: EstimateInput): Promise<ContentsEstimate> {
   const { component, bases, conditions } = input;
   const wanted = wantedOf(input);
-  const plans = planContents(component, bases, wanted);
+  const plans = planContents(component, bases, wanted, { except: new Set() });
   const contents = sharesOf(input, wanted, plans);
   const sampler = new Sampler(input);
   const recipe = await recipeFrame(component, bases);
@@ -286,7 +296,7 @@ export async function estimateContents(input: EstimateInput): Promise<ContentsEs
   const sized = (cachedOf: (one: Candidate) => number | undefined) =>
     candidates.map((candidate) => {
       const { rawBytes, segments, references } = candidate.plan;
-      const kind = encoding.kind === "direct" ? "direct" : kindOf(candidate.plan);
+      const kind = encoding.kind === "direct" ? "direct" : kindOf(candidate.plan, bases.length);
       const cachedBytes = cachedOf(candidate);
       const counts = { segments: segments.length, references: references.length };
       return { rawBytes, kind, ...counts, ...(cachedBytes === undefined ? {} : { cachedBytes }) };
@@ -302,7 +312,7 @@ export async function estimateContents(input: EstimateInput): Promise<ContentsEs
     return { bytes: wireBytes, contents, knownShare };
   }
   const { level } = encoding;
-  const samples = await samplesOf(sampler, candidates, level);
+  const samples = await samplesOf(sampler, candidates, level, bases.length);
   const after = await sampler.candidates(plans);
   const sizes = new Map(after.map(({ plan, cached }) => [plan, cached.get(level)]));
   const known = sized(({ plan }) => {
