@@ -1,7 +1,14 @@
 /** The credit of a stream, against a simulated path and disk. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { WINDOW_BYTES, WINDOW_BYTES_MAX } from "./protocol.ts";
+import * as fc from "fast-check";
+import {
+  FRAME_COST_BYTES,
+  RAW_BYTES_MAX,
+  WANT_BYTES_MAX,
+  WINDOW_BYTES,
+  WINDOW_BYTES_MAX,
+} from "./protocol.ts";
 import { CreditWindow, WindowBudget } from "./window.ts";
 
 const FRAME = 2 ** 20;
@@ -78,4 +85,41 @@ test("more than the credit is noticed", () => {
   const window = new CreditWindow(new WindowBudget());
   for (let sent = 0; sent < WINDOW_BYTES; sent += FRAME) assert.ok(window.spend(FRAME));
   assert.equal(window.spend(1), false);
+});
+
+/** The longest frame of data there is: of CHANGES. */
+const LONGEST = WANT_BYTES_MAX + RAW_BYTES_MAX + FRAME_COST_BYTES;
+
+test("when everything has been dealt with, the longest frame may come, whatever came before", () => {
+  const frames = fc.array(
+    fc.record({
+      bytes: fc.integer({ min: FRAME_COST_BYTES, max: LONGEST }),
+      waits_ms: fc.constantFrom(0, 1, 50, 1000),
+      roundTrip_ms: fc.constantFrom(undefined, 0.1, 20, 300),
+      dealtWith: fc.boolean(),
+    }),
+    { maxLength: 100 },
+  );
+  fc.assert(
+    fc.property(frames, fc.integer({ min: 0, max: 2 * WINDOW_BYTES_MAX }), (list, budgetBytes) => {
+      const window = new CreditWindow(new WindowBudget(budgetBytes));
+      const held: number[] = [];
+      let [creditBytes, now_ms] = [WINDOW_BYTES, 0];
+      const release = (roundTrip_ms: number | undefined): void => {
+        for (const bytes of held.splice(0))
+          creditBytes += window.release(bytes, now_ms, roundTrip_ms);
+      };
+      for (const { bytes, waits_ms, roundTrip_ms, dealtWith } of list) {
+        now_ms += waits_ms;
+        if (creditBytes < bytes) release(roundTrip_ms);
+        assert.ok(creditBytes >= bytes, `${creditBytes} left for ${bytes}`);
+        creditBytes -= bytes;
+        assert.ok(window.spend(bytes));
+        held.push(bytes);
+        if (dealtWith) release(roundTrip_ms);
+      }
+      release(undefined);
+      assert.ok(creditBytes >= LONGEST, `${creditBytes} left`);
+    }),
+  );
 });
