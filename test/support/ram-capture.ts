@@ -27,10 +27,15 @@ export interface Load {
   readonly bytesPerSecond?: number;
 }
 
+/**
+ * 48 MiB of programs' bytes, shifted so that no page is one of a component's; in one page after the
+ * other, as chance has it, 256 bytes are replaced by random ones.
+ */
 const dirtying = (bytesPerSecond: number): string =>
-  `perl -e '$p="x"x4096;$n=12288;$m=join("",map{pack("N",$_)x1024}1..$n);$k=0;` +
-  `while(1){for(1..${Math.round(bytesPerSecond / 4096 / 20)}){$k=($k*69069+5)%$n;` +
-  `substr($m,4096*$k+64*int(rand(60)),48)=pack("d6",map{rand}1..6)}select(undef,undef,undef,0.05)}'`;
+  `perl -e '$m=join("",map{local(@ARGV,$/)=$_;<>}grep{-f}glob("/usr/bin/* /usr/sbin/* /usr/lib/x86_64-linux-gnu/*.so*"));` +
+  `$m=substr($m,101,48<<20);$n=length($m)>>12;open(R,"/dev/urandom");$k=0;` +
+  `while(1){for(1..${Math.round(bytesPerSecond / 4096 / 20)}){$k=($k*69069+5)%$n;sysread(R,$r,256);` +
+  `substr($m,4096*$k+256*int(rand(16)),256)=$r}select(undef,undef,undef,0.05)}'`;
 
 export const LOADS: readonly Load[] = [
   { name: "idle" },
