@@ -1,6 +1,7 @@
 import type { FuzzTarget } from "./target.ts";
 import { AGENT_TARGETS } from "./targets/agent.ts";
 import { IMAGE_TARGETS } from "./targets/image.ts";
+import { MEMORY_TARGETS } from "./targets/memory.ts";
 import { REPOSITORY_TARGETS } from "./targets/repository.ts";
 import { TRANSFER_TARGETS } from "./targets/transfer.ts";
 import { USERDATA_TARGETS } from "./targets/userdata.ts";
@@ -8,6 +9,7 @@ import { USERDATA_TARGETS } from "./targets/userdata.ts";
 export const TARGETS: readonly FuzzTarget[] = [
   ...IMAGE_TARGETS,
   ...TRANSFER_TARGETS,
+  ...MEMORY_TARGETS,
   ...REPOSITORY_TARGETS,
   ...USERDATA_TARGETS,
   ...AGENT_TARGETS,

@@ -29,7 +29,7 @@ export const BODY_BYTES_MAX = 2 ** 21;
 /** Most bytes of the operations of a frame. */
 export const HEAD_BYTES_MAX = 2 ** 19;
 /** Most guest pages that a frame stands for. */
-export const PAGES_MAX = 2 ** 15;
+export const PAGES_MAX = 2 ** 13;
 export const BLOCKS_MAX = 1024;
 export const BLOCK_NAME_BYTES_MAX = 255;
 /** Most slots of a store: 256 MiB. */
