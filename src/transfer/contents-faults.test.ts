@@ -261,6 +261,11 @@ const LIES: readonly (readonly [string, string, (send: Answer, pack: typeof pack
     },
   ],
   [
+    "a difference from nothing",
+    "transfer.protocol-violation",
+    (send, pack) => send(TYPE.PACK, pack({ kind: "difference" })),
+  ],
+  [
     "a bomb",
     "transfer.pack-invalid",
     (send, pack) => {

@@ -75,7 +75,11 @@ test("an update travels as patches against what the receiver holds", async () =>
   const component = await addTree(clouds, store, "2", after);
   const unknown = `sha256:${"7".repeat(64)}` as const;
   const server = await clouds.serving(sourceFrom(store), { expectedBitsPerSecond: 5e6 });
-  const receiver = clouds.receiving(portOf(server));
+  const names = new Set<string>();
+  const onProgress = ({ encodings = {} }: TransferProgress): void => {
+    for (const name of Object.keys(encodings)) names.add(name.replace(/-\d+$/, ""));
+  };
+  const receiver = clouds.receiving(portOf(server), { onProgress });
   const fetched = await receiver.fetchRecipe(component.id, [unknown, old.id], soon());
   assert.deepEqual(fetched.bases, [old.id]);
   assert.ok(fetched.wireBytes < 1500, `the recipe took ${fetched.wireBytes}`);
@@ -87,6 +91,7 @@ test("an update travels as patches against what the receiver holds", async () =>
   const request = { component: component.id, recipe, bases, wanted };
   const wireBytes = await receiver.fetchContents(request, contents.take, soon());
   assert.ok(wireBytes < 3000, `the patch took ${wireBytes}`);
+  assert.ok(names.has("difference"), [...names].join());
   for (const index of wanted) {
     assert.equal(headOf(contents.get(index) ?? Buffer.alloc(0)), recipe.contents[index]?.head);
   }

@@ -102,15 +102,15 @@ const anyHead: fc.Arbitrary<PackHead> = fc
     references: fc.array(anyReference, { maxLength: 30 }),
     start: fc.maxSafeNat(),
     level: fc.nat(22),
-    solid: fc.boolean(),
+    kind: fc.constantFrom("direct", "solid", "difference"),
     encodedBytes: fc.integer({ min: 1, max: PACK_WIRE_BYTES_MAX }),
   })
-  .map(({ solid, references, segments, encodedBytes, ...rest }) => ({
+  .map(({ kind, references, segments, encodedBytes, ...rest }) => ({
     ...rest,
     segments,
-    references: solid ? references : [],
-    kind: solid ? ("solid" as const) : ("direct" as const),
-    encodedBytes: solid ? encodedBytes : 0,
+    references: kind === "direct" ? [] : references,
+    kind: kind === "difference" && references.length === 0 ? "solid" : kind,
+    encodedBytes: kind === "direct" ? 0 : encodedBytes,
     rawBytes: segments.reduce((sum, { length }) => sum + length, 0),
   }));
 
@@ -171,6 +171,8 @@ test("a PACK beyond the limits is refused", () => {
   refuse({ encodedBytes: 0 });
   refuse({ encodedBytes: PACK_WIRE_BYTES_MAX + 1 });
   refuse({ kind: "direct" });
+  refuse({ kind: "difference" });
+  refuse({ kind: "difference", encodedBytes: 0, references: [big] });
   refuse({ kind: "direct", encodedBytes: 0, references: [big] });
   refuse({
     segments: Array.from({ length: 400 }, () => ({ content: 49, offset: 0, length: 49_001 })),
@@ -178,7 +180,7 @@ test("a PACK beyond the limits is refused", () => {
   const whole = encodePack(head, SCOPE);
   assert.throws(() => decodePack(Buffer.concat([whole, Buffer.alloc(1)]), SCOPE), violated);
   assert.throws(() => decodePack(whole.subarray(0, -1), SCOPE), violated);
-  whole.writeUInt8(2, 12);
+  whole.writeUInt8(3, 12);
   assert.throws(() => decodePack(whole, SCOPE), violated);
 });
 
