@@ -119,7 +119,8 @@ class Client implements NbdDevice {
     this.#check(whole, false);
     if (!this.contexts.includes(ALLOCATION)) return [whole];
     const extents = await this.status(whole, ALLOCATION);
-    return mergeRanges(extents.filter(({ flags }) => (flags & EXTENT.ZERO) === 0));
+    const held = extents.filter(({ flags }) => (flags & EXTENT.ZERO) === 0);
+    return mergeRanges(held.map(({ offset, length }) => ({ offset, length })));
   }
 
   async status(range: ByteRange, name: string): Promise<StatusExtent[]> {

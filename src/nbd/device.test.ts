@@ -5,7 +5,7 @@ import { createFileDevice, createMemoryDevice, faultyDevice, type BlockDevice } 
 import { TesseraError } from "#core";
 import { deviceSuite } from "../block/device.suite.ts";
 import { connectNbd } from "./index.ts";
-import { code, contentOf, folder, pattern, serve, world } from "./nbd.suite.ts";
+import { closingAlso, code, contentOf, folder, pattern, serve, world } from "./nbd.suite.ts";
 
 const fresh = folder();
 
@@ -13,19 +13,10 @@ const fresh = folder();
 async function connected(device: BlockDevice): Promise<BlockDevice> {
   const served = await serve(fresh("suite"), [{ name: "", device }]);
   const client = await served.connect();
-  return {
-    sizeBytes: client.sizeBytes,
-    read: (target, offset) => client.read(target, offset),
-    write: (source, offset) => client.write(source, offset),
-    zero: (range) => client.zero(range),
-    allocated: () => client.allocated(),
-    flush: () => client.flush(),
-    async close() {
-      await client.close();
-      await served.server.close();
-      await device.close();
-    },
-  };
+  return closingAlso(client, async () => {
+    await served.server.close();
+    await device.close();
+  });
 }
 
 /** Without what lets the server answer at once. */

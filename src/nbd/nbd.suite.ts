@@ -1,6 +1,7 @@
 /** What the tests of this room share. */
 import { execFile, spawn, type ChildProcess } from "node:child_process";
-import { mkdtemp, rm, stat } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before } from "node:test";
@@ -47,26 +48,30 @@ export async function serve(path: string, exports: readonly NbdExport[]): Promis
   };
 }
 
-/** A server of others: waits for its socket, and ends it by its pid. */
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once("connect", () => resolve(true));
+    socket.once("error", () => resolve(false));
+    socket.once("connect", () => socket.destroy());
+  });
+}
+
+/** A server of others: waits until it answers, and ends it by its pid, clients or not. */
 export async function startServer(
   program: string,
   args: readonly string[],
   socket: string,
 ): Promise<AsyncDisposable> {
-  const child: ChildProcess = spawn(program, args, { stdio: ["ignore", "ignore", "inherit"] });
+  const child: ChildProcess = spawn(program, args, { stdio: "ignore" });
   const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()));
-  const exists = (): Promise<boolean> =>
-    stat(socket).then(
-      () => true,
-      () => false,
-    );
-  while (!(await exists())) {
+  while (!(await answers(socket))) {
     if (child.exitCode !== null) throw new Error(`${program} ended with ${child.exitCode}`);
     await sleep(10);
   }
   return {
     async [Symbol.asyncDispose]() {
-      child.kill("SIGTERM");
+      child.kill("SIGKILL");
       await ended;
     },
   };
@@ -81,6 +86,22 @@ export function pattern(length: number, seed = 1): Buffer {
     bytes[at] = 1 + ((state >>> 16) % 255);
   }
   return bytes;
+}
+
+/** The same device, which takes along what it stands on when it is closed. */
+export function closingAlso(device: BlockDevice, after: () => Promise<void>): BlockDevice {
+  return {
+    sizeBytes: device.sizeBytes,
+    read: (target, offset) => device.read(target, offset),
+    write: (source, offset) => device.write(source, offset),
+    zero: (range) => device.zero(range),
+    allocated: () => device.allocated(),
+    flush: () => device.flush(),
+    async close() {
+      await device.close();
+      await after();
+    },
+  };
 }
 
 export async function contentOf(device: BlockDevice): Promise<Buffer> {
