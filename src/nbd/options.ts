@@ -34,7 +34,7 @@ export interface OptionReply {
   readonly data: Buffer;
 }
 
-const UTF8 = new TextDecoder("utf-8", { fatal: true });
+const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 export function encodeOption(option: number, data: Uint8Array = new Uint8Array(0)): Buffer {
   const bytes = Buffer.alloc(OPTION_HEADER_BYTES + data.length);
