@@ -44,12 +44,12 @@ export const ENCODING_OPTIONS: readonly EncodingOption[] = [
   option({ kind: "direct", level: undefined }, [1_000, 1]),
   option({ kind: "direct", level: 1 }, [307, 0.306]),
   option({ kind: "direct", level: 3 }, [222, 0.281]),
-  option({ kind: "solid", level: 1 }, [263, 0.304], [70, 0.0686]),
-  option({ kind: "solid", level: 3 }, [139, 0.259], [54, 0.0659]),
-  option({ kind: "solid", level: 6 }, [75, 0.242], [54, 0.0659]),
-  option({ kind: "solid", level: 9 }, [48, 0.234], [38, 0.0649]),
-  option({ kind: "solid", level: 18 }, [2.7, 0.209], [3.3, 0.0572]),
-  option({ kind: "solid", level: 19 }, [2.4, 0.208], [1.9, 0.0565]),
+  option({ kind: "solid", level: 1 }, [263, 0.304], [73, 0.0395]),
+  option({ kind: "solid", level: 3 }, [139, 0.259], [60, 0.0323]),
+  option({ kind: "solid", level: 6 }, [75, 0.242], [60, 0.0317]),
+  option({ kind: "solid", level: 9 }, [48, 0.234], [56, 0.0314]),
+  option({ kind: "solid", level: 18 }, [2.7, 0.209], [12, 0.0281]),
+  option({ kind: "solid", level: 19 }, [2.4, 0.208], [8.7, 0.0276]),
 ];
 
 /** How long an encoding takes, and what it puts on the wire. */

@@ -3,6 +3,7 @@ import { SOLID_LEVELS, estimateBytes, type PackPlan, type PackSample } from "#de
 import type { Clock, ContentShares } from "#core";
 import type { PackCache } from "#repository";
 import type { ComponentContents } from "./contract.ts";
+import { DifferenceThreads } from "./difference-threads.ts";
 import {
   encodingMemoryBytes,
   encodingOf,
@@ -122,14 +123,20 @@ class Sampler {
   readonly #encoder: PackEncoder;
   readonly #memoryBytes: number;
   readonly #slots: Slots;
+  readonly #threads = new DifferenceThreads();
 
   constructor(input: EstimateInput) {
     const { component, bases, packs, conditions } = input;
     this.#input = input;
     this.#slots = new Slots(Math.max(1, Math.floor(conditions.cores)));
     const all = [...bases, component];
-    this.#encoder = new PackEncoder({ component, bases: all, packs, slots: this.#slots });
+    const [slots, threads] = [this.#slots, this.#threads];
+    this.#encoder = new PackEncoder({ component, bases: all, packs, slots, threads });
     this.#memoryBytes = encodingMemoryBytes(conditions.bitsPerSecond);
+  }
+
+  close(): void {
+    this.#threads.close(new Error("the estimate is made"));
   }
 
   async candidates(plans: readonly PackPlan[]): Promise<Candidate[]> {
@@ -285,11 +292,19 @@ function isWhole(cached: ReadonlyMap<number, number>, level: number): boolean {
  * cache.
  */
 export async function estimateContents(input: EstimateInput): Promise<ContentsEstimate> {
+  const sampler = new Sampler(input);
+  try {
+    return await estimated(input, sampler);
+  } finally {
+    sampler.close();
+  }
+}
+
+async function estimated(input: EstimateInput, sampler: Sampler): Promise<ContentsEstimate> {
   const { component, bases, conditions } = input;
   const wanted = wantedOf(input);
   const plans = planContents(component, bases, wanted, { except: new Set() });
   const contents = sharesOf(input, wanted, plans);
-  const sampler = new Sampler(input);
   const recipe = await recipeFrame(component, bases);
   const candidates = await sampler.candidates(plans);
   const encoding = encodingOf(candidates, conditions);
