@@ -1,15 +1,16 @@
 /**
- * A TCP relay that behaves like a link: throttled, cut, corrupted, silent. Used by tests, and by
- * the demo as the link between two clouds. `up` is from the client to the target, `down` back.
+ * A relay of TCP or unix sockets that behaves like a link: throttled, cut, corrupted, silent. Used by
+ * tests, and by the demo as the link between two clouds. `up` is from the client to the target, `down`
+ * back.
  */
 import { once } from "node:events";
 import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 
 export interface RelayOptions {
-  readonly target: { readonly host: string; readonly port: number };
+  readonly target: { readonly host: string; readonly port: number } | { readonly path: string };
   /** Default 127.0.0.1, on a port that the system chooses. */
-  readonly listen?: { readonly host?: string; readonly port?: number };
+  readonly listen?: { readonly host?: string; readonly port?: number } | { readonly path: string };
   /** TCP payload in each direction, over all connections; absent means no throttle. */
   readonly bitsPerSecond?: number;
 }
@@ -120,8 +121,9 @@ class RunningRelay implements Relay {
   }
 
   async listen(): Promise<this> {
-    const { host = "127.0.0.1", port = 0 } = this.#options.listen ?? {};
-    this.#server.listen(port, host);
+    const { listen = {} } = this.#options;
+    const address = "path" in listen ? listen : { host: "127.0.0.1", port: 0, ...listen };
+    this.#server.listen(address);
     await once(this.#server, "listening");
     return this;
   }
@@ -145,7 +147,8 @@ class RunningRelay implements Relay {
 
   cutAll(): void {
     for (const socket of this.#sockets) {
-      if (socket.connecting) socket.destroy();
+      // A unix socket has no reset: its other end reads an end, and writes in vain.
+      if (socket.connecting || socket.remoteAddress === undefined) socket.destroy();
       else socket.resetAndDestroy();
     }
   }

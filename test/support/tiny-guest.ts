@@ -1,7 +1,9 @@
 /**
  * A real guest for tests: Debian's cloud kernel and an initramfs of busybox. It boots in about two
  * seconds under TCG, says that it is ready, serves what its data disk holds over HTTP and obeys or
- * ignores the power button.
+ * ignores the power button. With `tessera.records` it writes `record N` to sector 2048 + N of its data
+ * disk, each with fsync, and then says `ack N` on its console. With `tessera.dirty` it writes up to
+ * 10 MiB of memory a second and says `memory is damaged` when it does not find what it wrote.
  */
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSync } from "node:fs";
@@ -52,6 +54,26 @@ fi
 grep -q tessera.mute /proc/cmdline || echo "ready $(cat /proc/sys/kernel/random/boot_id)" > /dev/ttyS1
 echo "tiny guest is up after $(cut -d' ' -f1 /proc/uptime) s"
 grep -q tessera.brief /proc/cmdline && poweroff -f
+if grep -q tessera.records /proc/cmdline; then
+  sh -c '
+    number=0
+    while number=$((number + 1)); do
+      printf "record %s\n" $number | dd of=$0 bs=512 seek=$((2048 + number)) conv=notrunc,fsync 2>/dev/null &&
+        echo "ack $number"
+      usleep 10000
+    done' $DATA > /dev/ttyS0 &
+fi
+if grep -q tessera.dirty /proc/cmdline; then
+  mount -t tmpfs tmpfs /tmp
+  while :; do
+    for slot in 1 2 3 4; do
+      [ -e /tmp/sum.$slot ] && { md5sum -c -s /tmp/sum.$slot || echo "memory is damaged"; }
+      dd if=/dev/urandom of=/tmp/blob.$slot bs=64k count=16 2>/dev/null
+      md5sum /tmp/blob.$slot > /tmp/sum.$slot
+      usleep 100000
+    done
+  done &
+fi
 while :; do sleep 1000; done
 `;
 

@@ -21,7 +21,7 @@ const PROMPT_MS = 500;
 const CANCEL_MS = 10_000;
 const RECOVER_MS = 10_000;
 const RUN_POLL_MS = 20;
-const RUN_TRIES = 100;
+const RUN_TRIES = 15;
 const BLOCK_JOBS = z.array(z.object({ type: z.string() }));
 /** States in which a migration need not be begun: it is under way, or done. */
 const IDLE: readonly HotStatus[] = ["none", "failed", "cancelled"];
@@ -173,7 +173,10 @@ export class QemuSource implements HotSource {
       .catch(ignoreRefusal);
   }
 
-  /** QEMU resumes a guest that it had stopped, but after it has said that the migration failed. */
+  /**
+   * QEMU resumes a guest that it had stopped, but after it has said that the migration failed; and not
+   * at all where post-copy was about to begin.
+   */
   async #waitRunning(): Promise<void> {
     for (let tries = 0; tries < RUN_TRIES; tries++) {
       if ((await this.#session.run()) !== "paused") return;
