@@ -30,6 +30,17 @@ export interface DataSource {
    * the caller to arrange. Absent: such reads are not offered.
    */
   openBlocks?(): Promise<BlockDevice>;
+  /**
+   * The stream of a hypervisor whose machine migrates, and its return path. A call may come while an
+   * earlier tunnel is still open, when the receiver knows of a cut first: the later one counts.
+   * Absent: no memory is offered.
+   */
+  openMemory?(): Promise<MemoryTunnel>;
+  /**
+   * Where the user data block has what `name` says, such as `allocated`; in any order. Names that
+   * are not known are `transfer.not-offered`. Absent: there are no maps.
+   */
+  openMap?(name: string): Promise<readonly ByteRange[]>;
   /** A component that belongs to the migration, by its recipe. */
   openComponent(id: Digest): Promise<ComponentContents>;
   /** One that the receiver says that it holds; undefined when it is not held here. */
@@ -101,6 +112,7 @@ export interface ContentPiece {
 export interface TransferProgress {
   readonly stream: string;
   readonly doneBytes: number;
+  /** 0 where nobody knows: of memory. */
   readonly totalBytes: number;
   /** On the wire. */
   readonly wireBytes: number;
@@ -160,6 +172,50 @@ export interface RemoteBlocks {
   ): Promise<Uint8Array | undefined>;
   /** What is under way fails with `transfer.cancelled`. */
   close(): void;
+}
+
+/**
+ * A connection of two hypervisors, seen from the side of one of them: bytes in order one way, and a
+ * return path. It ends with the connection that carries it: a hypervisor that recovers needs another.
+ */
+export interface MemoryTunnel {
+  /**
+   * To be taken once, by one taker, and each chunk is the taker's to keep. Ends when the hypervisor
+   * at the source has written all. Not to ask for the next is the back-pressure.
+   *
+   * @throws why the tunnel has ended before: `transfer.link-lost`, `transfer.cancelled` and others
+   */
+  readonly chunks: AsyncIterable<Uint8Array>;
+  /**
+   * Sends bytes towards the hypervisor at the source, in the order of the calls and before all data;
+   * resolves when they are on their way, or, at the source, when the hypervisor has them.
+   *
+   * @throws why the tunnel has ended
+   */
+  reply(bytes: Uint8Array): Promise<void>;
+  /** Ends the tunnel, if it has not ended; `chunks` ends or fails. @param reason absent: all is well */
+  close(reason?: unknown): Promise<void>;
+}
+
+/** The part of a receiver that serves machines which cross while they run. */
+export interface HotReceiver extends BlocksReceiver {
+  /**
+   * Opens a tunnel to the source's hypervisor, once there is a connection. It does not survive a cut,
+   * and must be closed unless its chunks have ended or failed. It takes one of the session's eight
+   * streams.
+   *
+   * @param signal ends the tunnel at any time
+   * @throws `transfer.not-offered`, `transfer.link-lost` and other errors of the session
+   */
+  tunnelMemory(signal: AbortSignal): Promise<MemoryTunnel>;
+  /**
+   * Where the user data block of `sizeBytes` has what `name` says: ascending and apart, at most 2^20
+   * ranges; where there were more, small gaps are taken in.
+   *
+   * @param name 1 to 32 lower-case letters, digits and `-`, the first a letter
+   * @throws `transfer.not-offered`, `transfer.protocol-violation` for ranges beyond the end
+   */
+  fetchMap(name: string, sizeBytes: number, signal: AbortSignal): Promise<ByteRange[]>;
 }
 
 /** The part of a receiver that reads single blocks. */

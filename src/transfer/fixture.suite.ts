@@ -7,7 +7,7 @@ import { TesseraError, type BlobReference, type Digest, type World } from "#core
 import { createMemoryDevice, type BlockDevice } from "#block";
 import { openRepository, type BlobReader, type ComponentStore, type PackCache } from "#repository";
 import { realWorld } from "#system";
-import type { BlocksReceiver, DataReceiver, DataSource } from "./contract.ts";
+import type { DataReceiver, DataSource, HotReceiver } from "./contract.ts";
 import type { ResumeStore } from "./handshake.ts";
 import { loadOrCreateDataIdentity, type DataIdentity } from "./identity.ts";
 import { connectReceiver, type ReceiverOptions } from "./receiver.ts";
@@ -171,7 +171,7 @@ export class Clouds {
   }
 
   /** A receiver of `m1`, by the server's port or another one. */
-  receiving(port: number, options: Partial<ReceiverOptions> = {}): DataReceiver & BlocksReceiver {
+  receiving(port: number, options: Partial<ReceiverOptions> = {}): DataReceiver & HotReceiver {
     const receiver = connectReceiver(this.world, {
       identity: this.receiver,
       endpoint: {

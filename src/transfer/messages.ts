@@ -12,6 +12,7 @@ import {
   CREDIT_BYTES_MAX,
   CREDIT_BYTES_MIN,
   LANES_MAX,
+  MAP_BYTES_MAX,
   RAW_BYTES_MAX,
   RECIPE_BYTES_MAX,
   RUNS_PER_FRAME_MAX,
@@ -65,7 +66,9 @@ const Bases = z.array(DigestText).max(BASES_MAX).readonly();
  *   refer to contents that came before in the stream;
  * - `userData`: the blocks from `block` on; `lineage` is the digest of the copy that the receiver
  *   still has; `references` says that pages of the appliance's components may be named;
- * - `blocks`: single reads of the user data block, which READ asks for.
+ * - `blocks`: single reads of the user data block, which READ asks for;
+ * - `memory`: a tunnel for a hypervisor's stream, with REPLY for its return path;
+ * - `map`: where the user data block has what `name` says.
  */
 export const OpenSchema = z.discriminatedUnion("kind", [
   z.object({
@@ -106,6 +109,13 @@ export const OpenSchema = z.discriminatedUnion("kind", [
     references: z.boolean().optional(),
   }),
   z.object({ kind: z.literal("blocks"), credit: Credit, priority: PriorityNumber }),
+  z.object({ kind: z.literal("memory"), credit: Credit, priority: PriorityNumber }),
+  z.object({
+    kind: z.literal("map"),
+    name: z.string().regex(/^[a-z][a-z0-9-]{0,31}$/),
+    credit: Credit,
+    priority: PriorityNumber,
+  }),
 ]);
 export type Open = z.infer<typeof OpenSchema>;
 
@@ -141,8 +151,12 @@ export const UserDataOpenedSchema = z
 /** Of the disk that is read. */
 export const BlocksOpenedSchema = z.object({ sizeBytes: z.int().min(1) });
 
+export const MemoryOpenedSchema = z.object({});
+/** Of the encoded map before compression. */
+export const MapOpenedSchema = z.object({ sizeBytes: z.int().min(1).max(MAP_BYTES_MAX) });
+
 export const BlobEndSchema = z.object({});
-/** Of recipes and contents. */
+/** Of recipes, contents, memory and maps. */
 export const ContentsEndSchema = z.object({});
 /** `encodings` is what the sender says of this stream; for the receipt. */
 export const UserDataEndSchema = z.object({

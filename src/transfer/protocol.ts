@@ -94,6 +94,12 @@ export const RECIPE_DICTIONARY_BYTES_MAX = 64 * 2 ** 20;
 export const BLOB_DICTIONARY_BYTES_MAX = 16 * 2 ** 20;
 /** Most reads of blocks of one stream that are not answered. */
 export const READS_MAX = 1024;
+/** Most extents of a map, and bytes of it, encoded and compressed. */
+export const EXTENTS_MAX = 2 ** 20;
+export const MAP_BYTES_MAX = 16 * 2 ** 20 + 1024;
+/** Most bytes of one REPLY, and of all that the sender has not delivered, with their costs. */
+export const REPLY_BYTES_MAX = 2 ** 16;
+export const REPLY_WINDOW_BYTES = 2 ** 18;
 /** Most connections of one session. */
 export const LANES_MAX = 8;
 
@@ -111,6 +117,8 @@ export const TYPE = {
   WANT: 0x14,
   READ: 0x15,
   CANCEL: 0x16,
+  REPLY: 0x17,
+  TAKEN: 0x18,
   BYTES: 0x20,
   ZEROES: 0x21,
   BLOCKS: 0x22,
@@ -156,6 +164,8 @@ export const FRAME_RULES: ReadonlyMap<number, FrameRule> = new Map<FrameType, Fr
   [TYPE.WANT, rule("WANT", "stream", 1, WANT_BYTES_MAX)],
   [TYPE.READ, rule("READ", "stream", 16, 16)],
   [TYPE.CANCEL, rule("CANCEL", "stream", 4, 4)],
+  [TYPE.REPLY, rule("REPLY", "stream", 1, REPLY_BYTES_MAX)],
+  [TYPE.TAKEN, rule("TAKEN", "stream", 4, 4)],
   [
     TYPE.BYTES,
     rule("BYTES", "stream", 12, BYTES_PREFIX_BYTES + RAW_BYTES_MAX, FLAG_ZSTD | FLAG_DICTIONARY),

@@ -3,11 +3,12 @@ import { decodeRecipe, encodeRecipe } from "#image";
 import type { ComponentStore } from "#repository";
 import type { FetchedRecipe } from "./contract.ts";
 import { peerError, violation } from "./errors.ts";
-import { ContentsEndSchema, RecipeOpenedSchema, decodeBytes, decodeJson } from "./messages.ts";
+import { RecipeOpenedSchema, decodeJson } from "./messages.ts";
 import { RECIPE_DICTIONARY_BYTES_MAX, RECIPE_WIRE_BYTES_MAX, TYPE } from "./protocol.ts";
 import type { IncomingStream, Receiver } from "./receiver-streams.ts";
 import { recipeDictionary } from "./send-recipe.ts";
 import { decompressFrame } from "./solid.ts";
+import { receiveWhole } from "./whole-frame.ts";
 
 interface RecipeOpened {
   readonly sizeBytes: number;
@@ -31,27 +32,6 @@ async function receiveOpened(
     throw violation("a dictionary that was not offered");
   }
   return opened;
-}
-
-/** The frames' bytes in order, joined; at most RECIPE_WIRE_BYTES_MAX. */
-async function receiveFrame(stream: IncomingStream): Promise<Buffer> {
-  const pieces: Buffer[] = [];
-  let length = 0;
-  for await (const frame of stream.frames()) {
-    if (frame.type === TYPE.END) decodeJson(frame, ContentsEndSchema);
-    else if (frame.type !== TYPE.BYTES) throw violation(`frame type ${frame.type} in a recipe`);
-    else {
-      const { offset, rawBytes, data } = decodeBytes(frame);
-      if (offset !== length || data.length !== rawBytes || frame.flags !== 0) {
-        throw violation(`${rawBytes} bytes at ${offset} where ${length} was due in a recipe`);
-      }
-      length += rawBytes;
-      if (length > RECIPE_WIRE_BYTES_MAX) throw violation("a recipe is too large");
-      pieces.push(Buffer.from(data));
-      stream.release(frame);
-    }
-  }
-  return Buffer.concat(pieces, length);
 }
 
 async function dictionaryOf(
@@ -83,7 +63,7 @@ export async function receiveRecipe(
   signal.addEventListener("abort", abort, { once: true });
   try {
     const opened = await receiveOpened(stream, bases);
-    const frame = await receiveFrame(stream);
+    const frame = await receiveWhole(stream, RECIPE_WIRE_BYTES_MAX);
     const dictionary = await dictionaryOf(store, opened.base);
     const encoded = await decompressFrame(frame, opened.sizeBytes, dictionary);
     if (encoded === undefined) {

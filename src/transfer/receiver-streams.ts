@@ -4,6 +4,7 @@ import { peerError, violation } from "./errors.ts";
 import type { Frame } from "./frame.ts";
 import { decodeError, encodeCredit, encodeError, encodeJson, type Open } from "./messages.ts";
 import { FRAME_COST_BYTES, HEADER_BYTES, TYPE, WINDOW_BYTES, type FrameType } from "./protocol.ts";
+import type { ReplyWindow } from "./return-path.ts";
 import { CreditWindow, WindowBudget } from "./window.ts";
 
 const DATA_TYPES: readonly FrameType[] = [
@@ -14,6 +15,16 @@ const DATA_TYPES: readonly FrameType[] = [
   TYPE.CHANGES,
   TYPE.DATA,
 ];
+
+/** What only a receiver sends. */
+const OWN_TYPES: ReadonlySet<FrameType> = new Set([
+  TYPE.OPEN,
+  TYPE.CREDIT,
+  TYPE.WANT,
+  TYPE.READ,
+  TYPE.CANCEL,
+  TYPE.REPLY,
+]);
 
 /** What a frame costs of a stream's credit; control frames cost nothing. */
 function costOf(frame: Frame): number {
@@ -31,6 +42,8 @@ export class IncomingStream {
   #opened = false;
   #failure: { readonly reason: unknown } | undefined;
   #wake = (): void => undefined;
+  /** What may be replied; only of a tunnel. */
+  replies: ReplyWindow | undefined;
   /** Bytes of this stream's frames so far, headers included. */
   wireBytes = 0;
 
@@ -55,6 +68,12 @@ export class IncomingStream {
     if (frame.type === TYPE.ERROR) this.#failure = { reason: decodeError(frame) };
     else this.#frames.push(frame);
     this.#wake();
+  }
+
+  /** TAKEN goes by what waits, since nothing need be taken for it. @throws `transfer.protocol-violation` */
+  taken(frame: Frame): void {
+    if (this.replies === undefined) throw violation("a TAKEN in a stream of another kind");
+    this.replies.taken(frame);
   }
 
   /**
@@ -156,11 +175,15 @@ export class Receiver {
   }
 
   #handle(frame: Frame): void {
-    if (frame.type === TYPE.OPEN || frame.type === TYPE.CREDIT || frame.stream === 0) {
+    if (OWN_TYPES.has(frame.type) || frame.stream === 0) {
       throw violation(`a receiver takes no frame of type ${frame.type}`);
     }
     if (frame.stream > this.#lastStream) throw violation("a stream that was never opened");
     const stream = this.#streams.get(frame.stream);
+    if (frame.type === TYPE.TAKEN) {
+      stream?.taken(frame);
+      return;
+    }
     stream?.push(frame);
     if (frame.type !== TYPE.ERROR && frame.type !== TYPE.END) return;
     stream?.close();

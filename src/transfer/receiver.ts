@@ -1,15 +1,23 @@
-import { hasCode, type BlobReference, type Digest, type EncodingShares, type World } from "#core";
+import {
+  hasCode,
+  type BlobReference,
+  type ByteRange,
+  type Digest,
+  type EncodingShares,
+  type World,
+} from "#core";
 import type { ComponentStore, Ingest } from "#repository";
 import { MemoryBudget } from "./budget.ts";
 import { BufferPool } from "./buffers.ts";
 import type {
-  BlocksReceiver,
   LinkReport,
   ContentPiece,
   ContentsRequest,
   DataEndpoint,
   DataReceiver,
   FetchedRecipe,
+  HotReceiver,
+  MemoryTunnel,
   RemoteBlocks,
   TransferProgress,
   UserDataHelp,
@@ -24,6 +32,8 @@ import { BASES_MAX, STREAMS_MAX, TIMING, type Timing } from "./protocol.ts";
 import { BlobTarget, receiveBlob } from "./receive-blob.ts";
 import { ContentsTarget } from "./contents-target.ts";
 import { receiveContents } from "./receive-contents.ts";
+import { receiveMap } from "./receive-map.ts";
+import { receiveMemory } from "./receive-memory.ts";
 import { receiveRecipe } from "./receive-recipe.ts";
 import { receiveUserData } from "./receive-user-data.ts";
 import type { Receiver } from "./receiver-streams.ts";
@@ -51,7 +61,7 @@ export interface ReceiverOptions {
 /** Memory for packs that are being received and decoded. */
 const MEMORY_BYTES = 96 * 2 ** 20;
 
-class DiallingReceiver implements DataReceiver, BlocksReceiver {
+class DiallingReceiver implements DataReceiver, HotReceiver {
   readonly #world: World;
   readonly #options: ReceiverOptions;
   readonly #link: Lanes;
@@ -157,6 +167,26 @@ class DiallingReceiver implements DataReceiver, BlocksReceiver {
   readBlocks(sizeBytes: number): RemoteBlocks {
     return new SessionBlocks(sizeBytes, (signal, work) =>
       this.#slots.run(() => this.#overLink(signal, work)),
+    );
+  }
+
+  tunnelMemory(signal: AbortSignal): Promise<MemoryTunnel> {
+    const opened = Promise.withResolvers<MemoryTunnel>();
+    const onPiece = (done: { readonly doneBytes: number; readonly wireBytes: number }): void => {
+      this.#link.succeeded();
+      this.#onProgress({ stream: "memory", totalBytes: 0, ...done });
+    };
+    const carried = this.#slots.run(async () => {
+      const receiver = await this.#link.acquire(signal);
+      await receiveMemory(receiver, opened.resolve, { signal, onPiece });
+    });
+    carried.catch(opened.reject);
+    return opened.promise;
+  }
+
+  fetchMap(name: string, sizeBytes: number, signal: AbortSignal): Promise<ByteRange[]> {
+    return this.#slots.run(() =>
+      this.#overLink(signal, (receiver) => receiveMap(receiver, { name, sizeBytes }, signal)),
     );
   }
 
@@ -272,6 +302,6 @@ async function keptOnFailure<T>(work: Promise<T>, target: { keep(): Promise<void
 export function connectReceiver(
   world: World,
   options: ReceiverOptions,
-): DataReceiver & BlocksReceiver {
+): DataReceiver & HotReceiver {
   return new DiallingReceiver(world, options);
 }

@@ -4,17 +4,15 @@ import { encodeRecipe } from "#image";
 import type { HeldRecipe } from "#repository";
 import { linkBitsPerSecond } from "./encoding.ts";
 import { peerError } from "./errors.ts";
-import { bytesPrefix } from "./messages.ts";
 import {
-  RAW_BYTES_MAX,
   RECIPE_BYTES_MAX,
   RECIPE_DICTIONARY_BYTES_MAX,
   RECIPE_WIRE_BYTES_MAX,
-  TYPE,
 } from "./protocol.ts";
 import { closeAll, openBases, type ContentsSession } from "./send-contents.ts";
 import type { OutgoingStream } from "./sender-stream.ts";
 import { compressFrame, dictionaryOf } from "./solid.ts";
+import { sendWhole } from "./whole-frame.ts";
 
 /** Up to so many bytes, recipe and dictionary, the highest level takes about a second. */
 const SMALL_BYTES = 4 * 2 ** 20;
@@ -103,13 +101,7 @@ export async function sendRecipe(
     const content = { sizeBytes, bases: held, ...(base === undefined ? {} : { base }) };
     const progress = { doneBytes: 0, totalBytes: sizeBytes };
     stream.opened(`recipe ${request.component}`, content, progress);
-    for (let at = 0; at < frame.length; at += RAW_BYTES_MAX) {
-      const data = frame.subarray(at, at + RAW_BYTES_MAX);
-      const parts = [bytesPrefix(at, data.length), data];
-      const rawBytes = Math.floor((sizeBytes * data.length) / frame.length);
-      await stream.data({ type: TYPE.BYTES, flags: 0, parts }, rawBytes, encoding);
-    }
-    stream.ended({});
+    await sendWhole(stream, frame, { rawBytes: sizeBytes, encoding });
   } finally {
     await closeAll([component, ...bases]);
   }

@@ -11,8 +11,10 @@ import {
   HEADER_BYTES,
   PRIORITY,
   TYPE,
+  type FrameType,
   type Priority,
 } from "./protocol.ts";
+import type { ReplyQueue } from "./return-path.ts";
 import type { ReadQueue } from "./send-reads.ts";
 import type { DataFrame } from "./writer.ts";
 
@@ -41,6 +43,8 @@ export class OutgoingStream {
   readonly #priority: Priority;
   /** What the receiver has asked for; only of a stream of blocks. */
   reads: ReadQueue | undefined;
+  /** What the receiver has replied; only of a tunnel. */
+  replies: ReplyQueue | undefined;
 
   constructor(
     connection: Connection,
@@ -93,6 +97,11 @@ export class OutgoingStream {
     this.#connection.send(TYPE.OPENED, this.id, encodeJson(content));
   }
 
+  /** Sends a short frame, which costs no credit. */
+  send(type: FrameType, payload: Uint8Array): void {
+    this.#connection.send(type, this.id, payload);
+  }
+
   /** What this stream's bytes were compressed with so far. */
   get encodings(): EncodingShares {
     return this.#encodings;
@@ -100,8 +109,8 @@ export class OutgoingStream {
 
   ended(content: object): void {
     this.#connection.send(TYPE.END, this.id, encodeJson(content));
-    const { totalBytes } = this.#progress;
-    this.#report({ doneBytes: totalBytes });
+    const { doneBytes, totalBytes } = this.#progress;
+    this.#report({ doneBytes: Math.max(doneBytes, totalBytes) });
   }
 
   /**

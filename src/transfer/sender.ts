@@ -16,8 +16,11 @@ import {
 } from "./messages.ts";
 import { patchLevel } from "./patch.ts";
 import { BLOB_DICTIONARY_BYTES_MAX, STREAMS_MAX, TYPE } from "./protocol.ts";
+import { ReplyQueue } from "./return-path.ts";
 import { sendBlob } from "./send-blob.ts";
 import { sendContents, type ContentsSession } from "./send-contents.ts";
+import { sendMap } from "./send-map.ts";
+import { sendMemory } from "./send-memory.ts";
 import { sendRecipe } from "./send-recipe.ts";
 import { ReadQueue, sendReads } from "./send-reads.ts";
 import { sendUserData } from "./send-user-data.ts";
@@ -58,6 +61,8 @@ class Sender {
       this.#streams.get(frame.stream)?.want(frame.payload);
     } else if (frame.type === TYPE.READ || frame.type === TYPE.CANCEL) {
       this.#read(frame);
+    } else if (frame.type === TYPE.REPLY) {
+      this.#reply(frame);
     } else if (frame.type === TYPE.ERROR) {
       this.#streams.get(frame.stream)?.cancel(decodeError(frame));
       this.#streams.delete(frame.stream);
@@ -71,6 +76,13 @@ class Sender {
     stream.reads.take(frame);
   }
 
+  #reply(frame: Frame): void {
+    const stream = this.#streams.get(frame.stream);
+    if (stream === undefined) return;
+    if (stream.replies === undefined) throw violation("a REPLY in a stream of another kind");
+    stream.replies.take(frame);
+  }
+
   #open(frame: Frame): void {
     const open = decodeJson(frame, OpenSchema);
     if (frame.stream <= this.#lastStream) throw violation("stream ids must grow");
@@ -81,6 +93,7 @@ class Sender {
     const own = { id: frame.stream, credit, priority };
     const stream = new OutgoingStream(this.#connection, this.#session, own);
     if (open.kind === "blocks") stream.reads = new ReadQueue();
+    if (open.kind === "memory") stream.replies = new ReplyQueue();
     this.#streams.set(frame.stream, stream);
     void this.#run(stream, open);
   }
@@ -122,6 +135,10 @@ class Sender {
         const { reads = new ReadQueue() } = stream;
         return sendReads(stream, device, { reads, level });
       });
+    } else if (open.kind === "memory") {
+      await sendMemory(stream, source);
+    } else if (open.kind === "map") {
+      await sendMap(stream, source, open.name);
     } else {
       await withOpened(await source.openUserData(), async (device) => {
         const { block: from, lineage, references } = open;

@@ -1,0 +1,300 @@
+/** The tunnel of a hypervisor's stream, over real sessions. */
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { PassThrough } from "node:stream";
+import { once } from "node:events";
+import { after, before, test } from "node:test";
+import * as fc from "fast-check";
+import { TesseraError } from "#core";
+import type { DataSource, MemoryTunnel } from "./contract.ts";
+import { Clouds, MIB, digestOf, portOf, soon, sourceOf } from "./fixture.suite.ts";
+import type { Frame } from "./frame.ts";
+import { liar, type Script } from "./liar.suite.ts";
+import { bytesPrefix, encodeJson } from "./messages.ts";
+import { FLAG_ZSTD, REPLY_BYTES_MAX, REPLY_WINDOW_BYTES, TYPE } from "./protocol.ts";
+import { startRelay } from "./relay.suite.ts";
+import { ReplyQueue, ReplyWindow, encodeTaken } from "./return-path.ts";
+
+let clouds: Clouds;
+before(async () => {
+  clouds = await Clouds.start();
+});
+after(() => clouds[Symbol.asyncDispose]());
+
+/** The source's hypervisor: writes to one pipe, reads replies from another. */
+function hypervisor() {
+  const out = new PassThrough({ highWaterMark: 64 * 1024 });
+  const replies: Buffer[] = [];
+  const closed = Promise.withResolvers<unknown>();
+  let gate: Promise<void> = Promise.resolve();
+  const tunnel: MemoryTunnel = {
+    chunks: out,
+    reply: async (bytes) => {
+      await gate;
+      replies.push(Buffer.from(bytes));
+    },
+    close: (reason) => {
+      closed.resolve(reason);
+      out.destroy();
+      return Promise.resolve();
+    },
+  };
+  const source: DataSource = { ...sourceOf([]), openMemory: () => Promise.resolve(tunnel) };
+  return {
+    source,
+    out,
+    replies,
+    closed: closed.promise,
+    holdReplies: (until: Promise<void>) => (gate = until),
+    write: async (bytes: Uint8Array) => {
+      if (!out.write(bytes)) await once(out, "drain");
+    },
+  };
+}
+
+async function collect(chunks: AsyncIterable<Uint8Array>): Promise<Buffer> {
+  const pieces: Uint8Array[] = [];
+  for await (const chunk of chunks) pieces.push(chunk);
+  return Buffer.concat(pieces);
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  const signal = soon();
+  while (!condition()) {
+    signal.throwIfAborted();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+test("chunks of any size come in order and whole, replies go back, and both end well", async () => {
+  const { source, out, replies, closed, write } = hypervisor();
+  const server = await clouds.serving(source);
+  const tunnel = await clouds.receiving(portOf(server)).tunnelMemory(soon());
+  const sizes = fc.sample(
+    fc.oneof(fc.integer({ min: 1, max: 200 }), fc.integer({ min: 1, max: 3 * MIB })),
+    40,
+  );
+  const all = randomBytes(sizes.reduce((sum, size) => sum + size, 0));
+  const writing = (async () => {
+    let at = 0;
+    for (const size of sizes) {
+      await write(all.subarray(at, at + size));
+      at += size;
+    }
+    await until(() => Buffer.concat(replies).length === 200_000);
+    out.end();
+  })();
+  const sent = randomBytes(200_000);
+  const replying = Promise.all([
+    tunnel.reply(sent.subarray(0, 5)),
+    tunnel.reply(sent.subarray(5, 150_000)),
+    tunnel.reply(sent.subarray(150_000)),
+  ]);
+  const came = await collect(tunnel.chunks);
+  await Promise.all([writing, replying]);
+  assert.equal(digestOf(came), digestOf(all));
+  assert.equal(digestOf(Buffer.concat(replies)), digestOf(sent));
+  assert.equal(await closed, undefined);
+  await assert.rejects(tunnel.reply(Buffer.from("late")), { code: "transfer.cancelled" });
+});
+
+test("a small chunk leaves at once, and is answered at once", async () => {
+  const { source, replies, write } = hypervisor();
+  const tunnel = await clouds.receiving(portOf(await clouds.serving(source))).tunnelMemory(soon());
+  const chunks = tunnel.chunks[Symbol.asyncIterator]();
+  for (let round = 0; round < 50; round += 1) {
+    await write(Buffer.from(`request ${round}`));
+    const { value } = await chunks.next();
+    assert.equal(Buffer.from(value as Uint8Array).toString(), `request ${round}`);
+    await tunnel.reply(Buffer.from([round]));
+    await until(() => replies.length === round + 1);
+  }
+  await tunnel.close();
+});
+
+test("small chunks are joined while the link is busy", async () => {
+  const { source, out } = hypervisor();
+  const server = await clouds.serving(source, { bytesPerSecondMax: 200_000 });
+  const tunnel = await clouds.receiving(portOf(server)).tunnelMemory(soon());
+  const pieces = Array.from({ length: 5_000 }, () => randomBytes(20));
+  for (const piece of pieces) out.write(piece);
+  out.end();
+  let frames = 0;
+  const came: Uint8Array[] = [];
+  for await (const chunk of tunnel.chunks) {
+    frames += 1;
+    came.push(chunk);
+  }
+  assert.equal(digestOf(Buffer.concat(came)), digestOf(Buffer.concat(pieces)));
+  assert.ok(frames < 500, `${frames} frames`);
+});
+
+test("who does not take the chunks holds up the hypervisor, within the credit", async () => {
+  const { source, out } = hypervisor();
+  const tunnel = await clouds.receiving(portOf(await clouds.serving(source))).tunnelMemory(soon());
+  const chunk = randomBytes(64 * 1024);
+  let written = 0;
+  while (written < 32 * MIB) {
+    written += chunk.length;
+    if (out.write(chunk)) continue;
+    const drained = once(out, "drain").then(() => true);
+    const waited = new Promise<boolean>((resolve) => setTimeout(() => resolve(false), 500));
+    if (!(await Promise.race([drained, waited]))) break;
+  }
+  assert.ok(written > 2 * MIB && written < 8 * MIB, `${written} bytes`);
+  out.end();
+  assert.equal((await collect(tunnel.chunks)).length, written);
+});
+
+test("a hypervisor that takes no replies holds up who replies", async () => {
+  const { source, replies, holdReplies } = hypervisor();
+  const open = Promise.withResolvers<void>();
+  holdReplies(open.promise);
+  const tunnel = await clouds.receiving(portOf(await clouds.serving(source))).tunnelMemory(soon());
+  let sent = 0;
+  const sending = (async () => {
+    for (; sent < 100; sent += 1) await tunnel.reply(Buffer.alloc(10_000, sent));
+  })();
+  await until(() => sent === Math.floor(REPLY_WINDOW_BYTES / 10_064));
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.equal(sent, Math.floor(REPLY_WINDOW_BYTES / 10_064));
+  open.resolve();
+  await sending;
+  await until(() => Buffer.concat(replies).length === 1_000_000);
+  await tunnel.close();
+});
+
+test("replies go on while the chunks wait", async () => {
+  const { source, out, replies } = hypervisor();
+  const tunnel = await clouds.receiving(portOf(await clouds.serving(source))).tunnelMemory(soon());
+  out.write(randomBytes(16 * MIB));
+  for (let round = 0; round < 20; round += 1) await tunnel.reply(Buffer.alloc(REPLY_BYTES_MAX));
+  await until(() => Buffer.concat(replies).length === 20 * REPLY_BYTES_MAX);
+  await tunnel.close();
+});
+
+test("a cut at any byte fails both ends by name, and the next tunnel is a new one", async () => {
+  for (const cutAfter of fc.sample(fc.integer({ min: 5_000, max: 900_000 }), 12)) {
+    const { source, write, closed } = hypervisor();
+    await using own = await Clouds.start();
+    const server = await own.serving(source);
+    const relay = await startRelay({ target: { host: "127.0.0.1", port: portOf(server) } });
+    own.onDispose(() => relay.close());
+    const receiver = own.receiving(relay.port);
+    const tunnel = await receiver.tunnelMemory(soon());
+    const all = randomBytes(2 * MIB);
+    const writing = write(all).catch(() => undefined);
+    relay.cutAfter(cutAfter);
+    const came: Uint8Array[] = [];
+    const taking = (async () => {
+      for await (const chunk of tunnel.chunks) came.push(chunk);
+    })();
+    await assert.rejects(taking, { code: "transfer.link-lost" });
+    const got = Buffer.concat(came);
+    assert.ok(got.equals(all.subarray(0, got.length)));
+    await assert.rejects(tunnel.reply(Buffer.alloc(1)), { code: "transfer.link-lost" });
+    const reason = await closed;
+    assert.ok(reason instanceof TesseraError && reason.code.startsWith("transfer."));
+    await writing;
+    const again = await receiver.tunnelMemory(soon());
+    await again.close();
+  }
+});
+
+test("either side may give the tunnel up", async () => {
+  const one = hypervisor();
+  const first = await clouds
+    .receiving(portOf(await clouds.serving(one.source)))
+    .tunnelMemory(soon());
+  const taking = collect(first.chunks);
+  await first.close();
+  await assert.rejects(taking, { code: "transfer.cancelled" });
+  assert.equal(((await one.closed) as TesseraError).code, "transfer.cancelled");
+
+  const two = hypervisor();
+  const stop = new AbortController();
+  const receiver = clouds.receiving(portOf(await clouds.serving(two.source)));
+  const second = await receiver.tunnelMemory(stop.signal);
+  const reason = new Error("enough");
+  stop.abort(reason);
+  await assert.rejects(collect(second.chunks), reason);
+  await assert.rejects(second.reply(Buffer.alloc(1)), reason);
+  assert.equal(((await two.closed) as TesseraError).code, "transfer.cancelled");
+
+  const three = hypervisor();
+  const third = await clouds
+    .receiving(portOf(await clouds.serving(three.source)))
+    .tunnelMemory(soon());
+  three.out.write(Buffer.alloc(10));
+  three.out.destroy(new Error("QEMU is gone, see /run/secret"));
+  await assert.rejects(
+    collect(third.chunks),
+    (error: TesseraError) =>
+      error.code === "transfer.source-failed" && !error.message.includes("secret"),
+  );
+  assert.ok((await three.closed) instanceof Error);
+});
+
+test("tunnels that are given up leave their places, whether or not their chunks were taken", async () => {
+  const { source } = hypervisor();
+  const many = {
+    ...source,
+    openMemory: () => hypervisor().source.openMemory?.() ?? Promise.reject(new Error()),
+  };
+  const receiver = clouds.receiving(portOf(await clouds.serving(many)));
+  for (let round = 0; round < 40; round += 1) {
+    const tunnel = await receiver.tunnelMemory(soon());
+    if (round % 2 === 0) await tunnel.close();
+    else await tunnel.chunks[Symbol.asyncIterator]().return?.();
+  }
+});
+
+test("a source without memory says so", async () => {
+  const receiver = clouds.receiving(portOf(await clouds.serving(sourceOf([]))));
+  await assert.rejects(receiver.tunnelMemory(soon()), { code: "transfer.not-offered" });
+});
+
+test("a lying sender ends the tunnel by a violation", async () => {
+  const opened = [TYPE.OPENED, encodeJson({}), 0] as const;
+  const bytes = (offset: number, raw: number, data: number, flags = 0) =>
+    [TYPE.BYTES, Buffer.concat([bytesPrefix(offset, raw), Buffer.alloc(data)]), flags] as const;
+  const answers = [
+    [bytes(0, 10, 10)],
+    [opened, opened],
+    [opened, bytes(1, 10, 10)],
+    [opened, bytes(0, 10, 9)],
+    [opened, bytes(0, 10, 10, FLAG_ZSTD)],
+    [opened, bytes(0, 10, 10), bytes(0, 10, 10)],
+    [opened, [TYPE.ZEROES, Buffer.alloc(16, 1), 0] as const],
+    [opened, [TYPE.TAKEN, encodeTaken(1), 0] as const],
+    [opened, [TYPE.REPLY, Buffer.alloc(1), 0] as const],
+    [opened, [TYPE.END, encodeJson([]), 0] as const],
+  ];
+  for (const answer of answers) {
+    const script: Script = (send) => {
+      for (const [type, payload, flags] of answer) send(type, payload, flags);
+    };
+    const receiver = clouds.receiving(await liar(clouds, script));
+    const used = (async () => collect((await receiver.tunnelMemory(soon())).chunks))();
+    await assert.rejects(used, { code: "transfer.protocol-violation" });
+  }
+});
+
+function frameOf(payload: Buffer): Frame {
+  return { type: TYPE.REPLY, flags: 0, stream: 1, length: payload.length, payload };
+}
+
+test("replies beyond the window, and more taken than sent, are refused", async () => {
+  const queue = new ReplyQueue();
+  const one = frameOf(Buffer.alloc(1));
+  for (let bytes = 65; bytes <= REPLY_WINDOW_BYTES; bytes += 65) queue.take(one);
+  assert.throws(() => queue.take(one), { code: "transfer.protocol-violation" });
+  const { bytes, costBytes } = (await queue.next()) ?? assert.fail();
+  assert.equal(costBytes, bytes.length * 65);
+  queue.close();
+  assert.equal(await queue.next(), undefined);
+
+  const window = new ReplyWindow();
+  const taken = (bytes: number) => window.taken(frameOf(encodeTaken(bytes)));
+  assert.throws(() => taken(1), { code: "transfer.protocol-violation" });
+});
