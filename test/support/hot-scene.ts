@@ -166,7 +166,6 @@ class Moving {
   readonly #scene: HotScene;
   readonly #options: MoveOptions;
   readonly #relays: Relay[] = [];
-  readonly #seen: HotEvent[] = [];
   readonly #watch = new AbortController();
   #directory = "";
   #faulted = false;

@@ -1,49 +1,11 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
-import { createServer, type Socket } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { test, type TestContext } from "node:test";
+import { test } from "node:test";
 import { hasCode } from "#core";
 import { realWorld } from "#system";
+import { agree, GREETING, monitor } from "./monitor.suite.ts";
 import { Qmp } from "./qmp.ts";
 
 const { clock } = realWorld();
-const GREETING = '{"QMP": {"version": {}, "capabilities": ["oob"]}}\n';
-
-type Answer = (command: Record<string, unknown>, socket: Socket) => string | undefined;
-
-/** A monitor that follows a script: it greets, and answers each line as `answer` says. */
-async function monitor(t: TestContext, greeting: string, answer: Answer): Promise<string> {
-  const directory = mkdtempSync(join(tmpdir(), "qmp-"));
-  const path = join(directory, "s");
-  const sockets = new Set<Socket>();
-  const server = createServer((socket) => {
-    sockets.add(socket);
-    socket.on("error", () => {});
-    socket.write(greeting);
-    let rest = "";
-    socket.on("data", (chunk: Buffer) => {
-      const lines = (rest + chunk.toString()).split("\n");
-      rest = lines.pop() ?? "";
-      for (const line of lines) {
-        const text = answer(JSON.parse(line) as Record<string, unknown>, socket);
-        if (text !== undefined) socket.write(text);
-      }
-    });
-  });
-  server.listen(path);
-  await once(server, "listening");
-  t.after(() => {
-    for (const socket of sockets) socket.destroy();
-    server.close();
-    rmSync(directory, { recursive: true });
-  });
-  return path;
-}
-
-const agree: Answer = ({ id }) => `{"return": {}, "id": ${String(id)}}\n`;
 
 function fails(code: string): (error: unknown) => boolean {
   return (error) => hasCode(error, code);
