@@ -9,11 +9,10 @@
  * earlier run measured of the peers, `--keep` of ours too.
  */
 import { spawnSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { writePage } from "../page.ts";
-import { writeResults, type Row } from "../rows.ts";
+import { mergeResults, tellRow } from "../rows.ts";
 import { removeStale } from "./link.ts";
 import { Measurements } from "./plan.ts";
 import { MAKERS, type Maker } from "./results.ts";
@@ -27,7 +26,6 @@ const { values } = parseArgs({
 });
 
 const ROOT = join(import.meta.dirname, "../..");
-const FILE = join(ROOT, "bench/results/transfer.json");
 const IMAGES = [
   "minbase",
   "nginx",
@@ -50,18 +48,6 @@ function isWanted({ ids }: Maker): boolean {
   return only.split(",").some((name) => ids.some((id) => id.startsWith(name)));
 }
 
-/** Rows as they come, over those of earlier runs with other ids. */
-function merged(fresh: readonly Row[]): Row[] {
-  if (!existsSync(FILE)) return [...fresh];
-  const known = JSON.parse(readFileSync(FILE, "utf8")) as Row[];
-  const ids = new Set(fresh.map(({ id }) => id));
-  return [...known.filter(({ id }) => !ids.has(id)), ...fresh];
-}
-
-function tell({ id, ours, peer, ratio, target, unit }: Row): void {
-  console.log(`${id}: ${ours} ${unit} against ${peer}, ratio ${ratio} (target ${target})`);
-}
-
 if (process.getuid?.() !== 0) throw new Error("run it as root: it makes network namespaces");
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(1));
 removeStale();
@@ -74,8 +60,8 @@ const failed: string[] = [];
 for (const maker of MAKERS.filter(isWanted)) {
   try {
     const rows = await maker.rows(measurements);
-    rows.forEach(tell);
-    writeResults("transfer", merged(rows));
+    rows.forEach(tellRow);
+    mergeResults("transfer", rows);
   } catch (error) {
     failed.push(...maker.ids);
     console.error(`${maker.ids.join(", ")}: not measured:`, error);

@@ -1,7 +1,7 @@
 /** The rows of `bench/results/transfer.json`, each with what it needs to be measured. */
 import { cpus } from "node:os";
 import { ABOUT, PAIRS, predictedBytes, toolOf, type Measurements, type PairName } from "./plan.ts";
-import type { Row } from "../rows.ts";
+import { rowOf as row, type Row } from "../rows.ts";
 import type { Measure } from "./scene.ts";
 import { copyAndHash, throughput, type Throughput } from "./local.ts";
 
@@ -12,21 +12,6 @@ const RATES = [2e6, 20e6, 200e6, 1000e6];
  * do not depend on it, and there are rather fewer acknowledgements.
  */
 const COUNTED = 20e6;
-
-const rounded = (value: number): number => Number(value.toPrecision(4));
-
-interface Figures {
-  readonly ours: number;
-  readonly peer: number;
-  readonly target: string;
-  readonly unit: string;
-  readonly how: string;
-}
-
-function row(id: string, { ours, peer, target, unit, how }: Figures): Row {
-  const ratio = rounded(ours / peer);
-  return { id, ours: rounded(ours), peer: rounded(peer), ratio, target, unit, how };
-}
 
 const LINK = "veth between network namespaces, tc tbf";
 const COUNT = `bytes at the interface, both directions, all headers; ${LINK}`;
