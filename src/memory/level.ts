@@ -17,10 +17,10 @@ const option = (level: number | undefined, plain_MBps: number, plainRatio: numbe
 /** Measured on bodies of frames of running guests: see doc/memory.md. */
 const OPTIONS = [
   option(undefined, 1_000, 1),
-  option(1, 300, 0.3),
-  option(3, 200, 0.28),
-  option(9, 50, 0.25),
-  option(19, 3, 0.23),
+  option(1, 540, 0.2),
+  option(3, 330, 0.185),
+  option(9, 55, 0.167),
+  option(19, 3, 0.153),
 ];
 
 /**
