@@ -15,6 +15,7 @@ import {
   type HotEvent,
   type HotMethod,
   type HotSource,
+  type IncomingOptions,
   type IncomingMachine,
   type MachineSpecification,
   type RunningMachine,
@@ -137,6 +138,10 @@ export interface MoveOptions {
   readonly method?: HotMethod;
   readonly downtime_ms?: number;
   readonly fault?: LinkFault;
+  /** The destination's user data block: a file of its own behind a server, instead of the shared one. */
+  readonly data?: { readonly path: string; readonly server: NonNullable<IncomingOptions["data"]> };
+  /** Done at pre-switchover, when the guest stands still. */
+  readonly atSwitch?: (source: HotSource) => Promise<void>;
   /** What the agents take for a dead link. */
   readonly patience_ms?: number;
 }
@@ -179,12 +184,16 @@ class Moving {
   }
 
   async run(): Promise<Move> {
-    const { method = {} } = this.#options;
-    const specification = this.#scene.nextSpecification();
+    const { method = {}, data } = this.#options;
+    const place = data === undefined ? {} : { dataPath: data.path };
+    const specification = this.#scene.nextSpecification(place);
     this.#directory = specification.directory;
     this.#source = await this.#scene.machine.hot();
     const { description } = this.#source;
-    this.#incoming = await this.#scene.hypervisor.startIncoming(specification, { description });
+    this.#incoming = await this.#scene.hypervisor.startIncoming(specification, {
+      description,
+      ...(data === undefined ? {} : { data: data.server }),
+    });
     const there = join(this.#directory, "in.sock");
     await this.#incoming.listen(there, method);
     const socketPath = await this.#link(there, "out.sock");
@@ -263,7 +272,10 @@ class Moving {
     try {
       if (method?.postcopy !== undefined) await this.#afterOnePass();
       const status = await this.#source.until(["pre-switchover"], this.#patience);
-      if (status === "pre-switchover") await this.#source.switchOver();
+      if (status === "pre-switchover") {
+        await this.#options.atSwitch?.(this.#source);
+        await this.#source.switchOver();
+      }
       const next = await this.#source.until(["postcopy-active", "postcopy-paused"], this.#patience);
       if (next === "postcopy-active" || next === "postcopy-paused") return await this.#postcopy();
       if (next === "completed") return await this.#takeOver();

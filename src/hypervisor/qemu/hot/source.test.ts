@@ -96,6 +96,15 @@ test("a migration is begun once, with the return path, without a limit of ours",
   assert.deepEqual(script.commands[2]?.[1], { uri: "unix:/s" });
 });
 
+test("a guest that has arrived here may leave again", async (t) => {
+  const { script, source } = await scene(t);
+  script.status = "completed";
+  assert.deepEqual(await source.state(), { migration: "none", run: "running" });
+  assert.equal(await source.cancel(), "cancelled");
+  await source.emigrate({ socketPath: "/s" });
+  assert.equal(script.status, "setup");
+});
+
 test("what cannot leave, or would write to disks that are gone, is refused before anything", async (t) => {
   const { script, source } = await scene(t);
   const options = { socketPath: "/s" };
@@ -140,10 +149,10 @@ test("a cancelled guest runs, also where QEMU has left it paused", async (t) => 
 test("what is done, or committed, is not cancelled, and no order is skipped", async (t) => {
   const { script, source } = await scene(t);
   script.status = "completed";
+  script.run = "postmigrate";
   assert.equal(await source.cancel(), "completed");
   script.status = "postcopy-paused";
   assert.equal(await source.cancel(), "committed");
-  script.run = "postmigrate";
   await assert.rejects(source.resume(), fails("hypervisor.hot-order"));
   script.status = "active";
   await assert.rejects(source.switchOver(), fails("hypervisor.hot-order"));

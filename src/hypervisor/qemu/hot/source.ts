@@ -46,8 +46,9 @@ export class QemuSource implements HotSource {
     this.description = parts.description;
   }
 
-  state(): Promise<{ migration: HotStatus; run: RunState }> {
-    return this.#session.state();
+  async state(): Promise<{ migration: HotStatus; run: RunState }> {
+    const { migration, run } = await this.#session.state();
+    return { migration: leaving(migration, run), run };
   }
 
   statistics(): Promise<HotStatistics> {
@@ -88,8 +89,8 @@ export class QemuSource implements HotSource {
 
   async emigrate(options: EmigrationOptions): Promise<void> {
     method.checkEmigration(options);
+    if (!IDLE.includes((await this.state()).migration)) return;
     const info = await this.#session.info();
-    if (!IDLE.includes(info.status)) return;
     if (info.blockedBy.length > 0) throw blocked(info.blockedBy.join("; "));
     await this.#refuseJobs();
     await method.setCapabilities(this.#session, method.sourceCapabilities(options));
@@ -144,7 +145,8 @@ export class QemuSource implements HotSource {
   /** The status in which nothing is under way any more, or post-copy. */
   async #endMigration(): Promise<HotStatus> {
     const settled = [...POSTCOPY, ...ENDED];
-    const before = await this.#promptStatus();
+    const said = await this.#promptStatus();
+    const before = said === "completed" ? (await this.state()).migration : said;
     if (before === "none" || (before !== undefined && settled.includes(before))) return before;
     const ended = this.#session.until(POSTCOPY, { timeout_ms: CANCEL_MS });
     // It is waited for below, whatever the commands say.
@@ -229,6 +231,14 @@ export class QemuSource implements HotSource {
   close(): Promise<void> {
     return this.#session.close();
   }
+}
+
+/**
+ * A QEMU that has received its guest calls that migration completed until the guest leaves; so does
+ * one whose guest went on after all. One whose guest has left stands still.
+ */
+function leaving(migration: HotStatus, run: RunState): HotStatus {
+  return migration === "completed" && run === "running" ? "none" : migration;
 }
 
 /** False when QEMU does not answer in time; a refusal is an answer. */

@@ -1,0 +1,102 @@
+/**
+ * The link of a hot migration is cut, or falls silent, in every state of QEMU; the agents' decisions
+ * are those of `support/hot-scene.ts`. Allowed end: one machine runs, no other can, every record that
+ * was acknowledged is on the disk once, and the guest's memory is sound.
+ *
+ * `make test` runs each state once, `make faults` a hundred seeded runs (FAULTS=all, SEED=N).
+ */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { HotEvent, HotMethod } from "#hypervisor";
+import {
+  HotScene,
+  livingEnds,
+  move,
+  type LinkFault,
+  type MoveOptions,
+} from "../support/hot-scene.ts";
+
+const ALL = process.env["FAULTS"] === "all";
+const RUNS = ALL ? 100 : 7;
+const SEED = Number(process.env["SEED"] ?? 1);
+/** A guest serves so many runs, then another is booted. */
+const RUNS_PER_GUEST = 10;
+/** Above QEMU's own waits, so that only silence exhausts it. */
+const PATIENCE_MS = 4000;
+
+/** A generator of fractions (Lehmer, modulus 2^31 - 1), so that a run can be had again. */
+function fractions(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state * 48_271) % 2_147_483_647;
+    return state / 2_147_483_647;
+  };
+}
+
+const onStatus =
+  (status: string) =>
+  (event: HotEvent): boolean =>
+    event.kind === "status" && event.status === status;
+
+interface Moment {
+  readonly name: string;
+  readonly when: (event: HotEvent) => boolean;
+  /** The fault comes up to so much later. */
+  readonly spread_ms: number;
+  readonly method?: HotMethod;
+  /** So small that the pass in question comes. */
+  readonly downtime_ms?: number;
+}
+
+const MOMENTS: readonly Moment[] = [
+  { name: "setup", when: onStatus("setup"), spread_ms: 0 },
+  { name: "first pass", when: onStatus("active"), spread_ms: 600 },
+  {
+    name: "later pass",
+    when: (event) => event.kind === "pass" && event.pass > 1,
+    spread_ms: 600,
+    downtime_ms: 1,
+  },
+  { name: "pre-switchover", when: onStatus("pre-switchover"), spread_ms: 0 },
+  { name: "device", when: onStatus("device"), spread_ms: 60 },
+  { name: "completed", when: onStatus("completed"), spread_ms: 0 },
+  {
+    name: "post-copy active",
+    when: onStatus("postcopy-active"),
+    spread_ms: 300,
+    method: { postcopy: "preempt" },
+  },
+];
+
+function runOf(number: number): { readonly name: string; readonly options: MoveOptions } {
+  const next = fractions(SEED * 1000 + number + 1);
+  next();
+  const moment = MOMENTS[number % MOMENTS.length];
+  assert.ok(moment !== undefined);
+  const kind = next() < 0.5 ? "cut" : "silence";
+  const delay_ms = Math.round(next() * moment.spread_ms);
+  const fault: LinkFault = { kind, when: moment.when, delay_ms };
+  const { method = {}, downtime_ms = 300 } = moment;
+  return {
+    name: `${number}: ${kind} ${delay_ms} ms into ${moment.name}`,
+    options: { fault, method, downtime_ms, patience_ms: PATIENCE_MS },
+  };
+}
+
+test("a link that fails in any state leaves one machine with all its records", async (t) => {
+  for (let first = 0; first < RUNS; first += RUNS_PER_GUEST) {
+    const last = Math.min(first + RUNS_PER_GUEST, RUNS);
+    await t.test(`runs ${first} to ${last - 1}`, async (guest) => {
+      const scene = await HotScene.boot(guest);
+      for (let number = first; number < last; number++) {
+        const { name, options } = runOf(number);
+        const told = await move(scene, options);
+        guest.diagnostic(`${name}: ${JSON.stringify(told)}`);
+        assert.deepEqual(await livingEnds(scene), ["running"], name);
+        await scene.progress();
+        scene.checkRecords();
+        assert.ok(told.faulted, name);
+      }
+    });
+  }
+});
