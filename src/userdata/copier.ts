@@ -1,5 +1,6 @@
+import { endOf } from "#core";
 import { BLOCK_BYTES } from "#block";
-import { STALE } from "./block-map.ts";
+import { STALE, blocksOf } from "./block-map.ts";
 import { CopyOrder } from "./copy-order.ts";
 import { CopyWindow } from "./copy-window.ts";
 import type { Fetch, FetchPlace, Fetches } from "./fetches.ts";
@@ -40,23 +41,23 @@ export class Copier {
     this.#fill();
   }
 
-  /** The guest waits for a block until `fetch` is done. */
-  demanded(fetch: Fetch): void {
-    this.#order.demanded(fetch.run.first);
+  /** The guest waits for bytes of a block until `done`; what else is in it is fetched soon. */
+  demanded(block: number, done: Promise<unknown>): void {
     this.#demands += 1;
     const over = (): void => {
       this.#demands -= 1;
+      this.#order.demanded(block);
+      this.#order.again(block);
       this.#fill();
     };
-    fetch.done.then(over, over);
+    done.then(over, over);
   }
 
   /** A sequential reader will want these. */
   ahead({ first, count }: BlockRun): void {
     const { map } = this.#place.durable;
     for (let block = first; block < Math.min(first + count, map.blocks); block += 1) {
-      if (this.#isWanted(block))
-        this.#follow(this.#fetches.start({ first: block, count: 1 }, "background"));
+      if (this.#isWanted(block)) this.#fetch({ first: block, count: 1 });
     }
   }
 
@@ -69,24 +70,30 @@ export class Copier {
       if (this.#underWayBytes + BLOCK_BYTES > this.#window.allowedBytes(this.#demands)) return;
       const run = this.#order.next(this.#isWanted, this.#window.runBlocks);
       if (run === undefined) return;
-      this.#follow(this.#fetches.start(run, "background"));
+      this.#fetch(run);
     }
   }
 
-  #follow(fetch: Fetch): void {
+  #fetch({ first, count }: BlockRun): void {
+    const { map } = this.#place.durable;
+    const { offset } = map.rangeOf(first);
+    const length = endOf(map.rangeOf(first + count - 1)) - offset;
+    this.#follow(this.#fetches.start({ offset, length }, "background"));
+  }
+
+  #follow({ range, done }: Fetch): void {
     const { clock, log } = this.#place.world;
-    const { range, run } = fetch;
     this.#underWayBytes += range.length;
     const over = (): void => {
       this.#underWayBytes -= range.length;
       this.#fill();
     };
     const came = ({ bytes, took_ms }: { bytes: number; took_ms: number }): void => {
-      this.#window.answered(bytes, took_ms, clock.monotonic());
+      if (bytes > 0) this.#window.answered(bytes, took_ms, clock.monotonic());
       over();
     };
-    fetch.done.then(came, (cause: unknown) => {
-      this.#order.again(run.first);
+    done.then(came, (cause: unknown) => {
+      for (const block of blocksOf(range)) this.#order.again(block);
       if (!this.#place.signal.aborted) {
         log.log("warn", "blocks that came cannot be written; trying again", { cause });
         this.#pause();

@@ -10,9 +10,9 @@ const BEFORE = 8;
 export type IsWanted = (block: number) => boolean;
 
 /**
- * First what the machine used lately at the source, as told in hints; then what lies near blocks that
- * the guest demanded; then the rest, ascending. A block is never wanted again once it is not, so
- * positions only move on and the whole costs one look at each block.
+ * First what the machine used lately at the source, as told in hints; then what lies in and near
+ * blocks of which the guest demanded something; then the rest, ascending. Positions only move on, so
+ * the whole costs one look at each block; what was passed over because it was on its way is told anew.
  */
 export class CopyOrder {
   readonly #blocks: number;
@@ -20,6 +20,8 @@ export class CopyOrder {
   #hint = 0;
   #hintAt = 0;
   #next = 0;
+  /** Blocks that were passed over and are wanted again. */
+  readonly #again = new Set<number>();
   readonly #demands: number[] = [];
 
   constructor(blocks: number, hints: readonly BlockRun[] = []) {
@@ -37,7 +39,7 @@ export class CopyOrder {
 
   /**
    * The next blocks, at most `countMax` in a row; undefined when nothing is wanted. What is under way
-   * is not wanted for now; should it fail, {@link again} makes it be looked at anew.
+   * is not wanted for now: {@link again} makes it be looked at anew.
    */
   next(isWanted: IsWanted, countMax: number): BlockRun | undefined {
     const first = this.#nextHint(isWanted) ?? this.#nextNear(isWanted) ?? this.#nextRest(isWanted);
@@ -47,9 +49,9 @@ export class CopyOrder {
     return { first, count };
   }
 
-  /** A fetch of this block or of blocks behind it has failed. */
+  /** What was on its way of this block has ended, and may not have been all of it. */
   again(block: number): void {
-    this.#next = Math.min(this.#next, block);
+    this.#again.add(block);
   }
 
   #nextHint(isWanted: IsWanted): number | undefined {
@@ -66,7 +68,7 @@ export class CopyOrder {
   #nextNear(isWanted: IsWanted): number | undefined {
     for (let at = this.#demands.length - 1; at >= 0; at -= 1) {
       const centre = this.#demands[at] ?? 0;
-      for (let block = centre + 1; block <= centre + BEHIND && block < this.#blocks; block += 1) {
+      for (let block = centre; block <= centre + BEHIND && block < this.#blocks; block += 1) {
         if (isWanted(block)) return block;
       }
       for (let block = centre - 1; block >= centre - BEFORE && block >= 0; block -= 1) {
@@ -78,6 +80,10 @@ export class CopyOrder {
   }
 
   #nextRest(isWanted: IsWanted): number | undefined {
+    for (const block of this.#again) {
+      this.#again.delete(block);
+      if (isWanted(block)) return block;
+    }
     for (; this.#next < this.#blocks; this.#next += 1) {
       if (isWanted(this.#next)) return this.#next;
     }

@@ -7,6 +7,8 @@ const BYTES_MAX = 16 * MIB;
 const BASE_AGE_ms = 30_000;
 /** Above it nothing is fetched one block at a time any more. */
 const LONG_RUN_BYTES = MIB;
+/** Of so many answers the quickest counts: one that is late alone says nothing about a queue. */
+const ANSWERS = 8;
 /** It doubles in a round trip until there was a queue for the first time, then grows by an eighth. */
 const GAIN_LATER = 1 / 8;
 
@@ -19,6 +21,7 @@ const GAIN_LATER = 1 / 8;
 export class CopyWindow {
   #bytes = 2 * BYTES_MIN;
   #gain = 1;
+  readonly #lately_ms: number[] = [];
   #base_ms: number | undefined;
   #baseAt_ms = 0;
   /** Since then little is under way, so that the queue runs empty and the base shows anew. */
@@ -43,8 +46,11 @@ export class CopyWindow {
   answered(bytes: number, took_ms: number, now_ms: number): void {
     const base_ms = this.#learn(took_ms, now_ms);
     if (this.#probeFrom_ms !== undefined) return;
+    this.#lately_ms.push(took_ms);
+    if (this.#lately_ms.length > ANSWERS) this.#lately_ms.shift();
+    const queue_ms = Math.min(...this.#lately_ms) - base_ms;
     const target_ms = 4 + base_ms / 4;
-    const off = Math.max(-0.5, 1 - (took_ms - base_ms) / target_ms);
+    const off = Math.max(-0.5, 1 - queue_ms / target_ms);
     if (off < 0) this.#gain = GAIN_LATER;
     const change = off < 0 ? off : off * this.#gain;
     this.#bytes = Math.min(BYTES_MAX, Math.max(BYTES_MIN, this.#bytes + change * bytes));

@@ -4,7 +4,6 @@ import { blocksOf, overlapOf } from "./block-map.ts";
 import type { FetchPriority } from "./contract.ts";
 import type { DurableMap } from "./durable-map.ts";
 import type { RangeLocks } from "./range-locks.ts";
-import type { BlockRun } from "./read-ahead.ts";
 import type { RemoteSlot } from "./remote-slot.ts";
 
 /** What fetches work on. */
@@ -26,114 +25,109 @@ export interface FetchAnswer {
   readonly took_ms: number;
 }
 
-/** Blocks on their way; resolved when they are local. */
+/** Bytes on their way; `done` when they are local. */
 export interface Fetch {
-  readonly run: BlockRun;
   readonly range: ByteRange;
+  readonly priority: FetchPriority;
   readonly asked_ms: number;
   readonly done: Promise<FetchAnswer>;
-  /** Somebody waits for it. */
-  demanded: boolean;
-  readonly stop: AbortController;
-  readonly came: PromiseWithResolvers<Uint8Array | undefined>;
 }
 
-/** Each block is fetched once, however many wait for it. */
+/** What is on its way: whoever needs it waits for it together. */
 export class Fetches {
   readonly #place: FetchPlace;
-  readonly #byBlock = new Map<number, Fetch>();
+  readonly #byBlock = new Map<number, Set<Fetch>>();
 
   constructor(place: FetchPlace) {
     this.#place = place;
   }
 
+  /** Something of the block is on its way. */
   has(block: number): boolean {
     return this.#byBlock.has(block);
   }
 
   /** When all that is under way now has ended, well or not. */
   async settled(): Promise<void> {
-    await Promise.allSettled([...new Set(this.#byBlock.values())].map(({ done }) => done));
+    const all = new Set([...this.#byBlock.values()].flatMap((fetches) => [...fetches]));
+    await Promise.allSettled([...all].map(({ done }) => done));
   }
 
-  /** Fetches what of the blocks is not local and not on its way. */
-  start(run: BlockRun, priority: FetchPriority): Fetch {
-    const { world, durable, signal } = this.#place;
-    const { map } = durable;
-    const { offset } = map.rangeOf(run.first);
-    const whole = { offset, length: endOf(map.rangeOf(run.first + run.count - 1)) - offset };
-    const came = Promise.withResolvers<Uint8Array | undefined>();
-    const stop = new AbortController();
+  /** Fetches what of a range is not local, in one piece. */
+  start(whole: ByteRange, priority: FetchPriority): Fetch {
+    const { world, durable, remote, signal } = this.#place;
+    const range = hullOf(durable.map.missing(whole)) ?? { offset: whole.offset, length: 0 };
     const asked_ms = world.clock.monotonic();
-    const range = hullOf(map.missing(whole)) ?? { offset, length: 0 };
-    const fetch: Fetch = {
-      run,
-      range,
-      asked_ms,
-      came,
-      stop,
-      demanded: priority === "demanded",
-      done: came.promise.then((bytes) => this.#finish(fetch, bytes)),
-    };
-    const abort = (): void => came.reject(signal.reason as Error);
-    signal.addEventListener("abort", abort, { once: true });
-    if (signal.aborted) abort();
-    for (let step = 0; step < run.count; step += 1) this.#byBlock.set(run.first + step, fetch);
-    fetch.done
-      .finally(() => this.#ended(fetch, abort))
-      // Whoever waits for it has the failure.
-      .catch(() => undefined);
-    this.#attempt(fetch, priority);
+    const nothing = { bytes: 0, took_ms: 0 };
+    if (range.length === 0) return { range, priority, asked_ms, done: Promise.resolve(nothing) };
+    const done = remote.fetch(range, priority, signal).then(async (bytes) => {
+      const took_ms = world.clock.monotonic() - asked_ms;
+      await this.#merge(range, priority, bytes);
+      this.#place.arrived();
+      return { bytes: range.length, took_ms };
+    });
+    const fetch: Fetch = { range, priority, asked_ms, done };
+    for (const block of blocksOf(range)) {
+      const fetches = this.#byBlock.get(block) ?? new Set();
+      this.#byBlock.set(block, fetches.add(fetch));
+    }
+    const ended = (): void => this.#ended(fetch);
+    done.then(ended, ended);
     return fetch;
   }
 
   /**
-   * The fetch of a block that somebody waits for now. One that goes on in the background is given the
-   * time in which its answer can come; then the block is asked for again, as demanded, and the
-   * answer that comes first counts.
+   * Resolves when a range of one block is local, for which somebody waits. What comes in the background
+   * is given the time in which its answer can come; then the range is asked for by itself, as
+   * demanded, and what comes first counts.
    */
-  demand(block: number, usual_ms: number): Fetch {
-    const fetch = this.#byBlock.get(block);
-    if (fetch === undefined) return this.start({ first: block, count: 1 }, "demanded");
-    if (!fetch.demanded) {
-      fetch.demanded = true;
-      const { clock } = this.#place.world;
-      const late_ms = fetch.asked_ms + usual_ms - clock.monotonic();
-      if (late_ms <= 0) this.#attempt(fetch, "demanded");
-      else {
-        clock.sleep(late_ms, fetch.stop.signal).then(
-          () => this.#attempt(fetch, "demanded"),
-          () => undefined,
-        );
-      }
+  async demand(range: ByteRange, usual_ms: number): Promise<void> {
+    const known = this.#coming(range).find(({ priority }) => priority === "background");
+    if (known === undefined) await this.#demandNow(range);
+    else await this.#hurry(known, range, usual_ms);
+  }
+
+  /** What is on its way and brings all of a range of one block. */
+  #coming(range: ByteRange): Fetch[] {
+    const [block = 0] = blocksOf(range);
+    return [...(this.#byBlock.get(block) ?? [])].filter((fetch) => covers(fetch.range, range));
+  }
+
+  /** By itself, and once however many wait. */
+  async #demandNow(range: ByteRange): Promise<void> {
+    const known = this.#coming(range).find(({ priority }) => priority === "demanded");
+    await (known ?? this.start(range, "demanded")).done;
+  }
+
+  async #hurry(known: Fetch, range: ByteRange, usual_ms: number): Promise<void> {
+    const { clock } = this.#place.world;
+    const late_ms = Math.max(0, known.asked_ms + usual_ms - clock.monotonic());
+    const came = new AbortController();
+    const signal = AbortSignal.any([came.signal, this.#place.signal]);
+    const own = clock.sleep(late_ms, signal).then(() => this.#demandNow(range));
+    try {
+      await Promise.any([known.done, own]);
+    } catch (cause) {
+      throw cause instanceof AggregateError ? cause.errors[0] : cause;
+    } finally {
+      came.abort(new Error("the range has come"));
     }
-    return fetch;
   }
 
-  #attempt({ range, came, stop }: Fetch, priority: FetchPriority): void {
-    if (stop.signal.aborted) return;
-    const { remote, signal } = this.#place;
-    const either = AbortSignal.any([stop.signal, signal]);
-    remote.fetch(range, priority, either).then(came.resolve, came.reject);
-  }
-
-  #ended(fetch: Fetch, abort: () => void): void {
-    this.#place.signal.removeEventListener("abort", abort);
-    fetch.stop.abort(new Error("the blocks have come"));
-    const { first, count } = fetch.run;
-    for (let step = 0; step < count; step += 1) this.#byBlock.delete(first + step);
-  }
-
-  async #finish(fetch: Fetch, bytes: Uint8Array | undefined): Promise<FetchAnswer> {
-    fetch.stop.abort(new Error("the blocks have come"));
-    const took_ms = this.#place.world.clock.monotonic() - fetch.asked_ms;
-    await this.#merge(fetch, bytes);
-    this.#place.arrived();
-    return { bytes: fetch.range.length, took_ms };
+  #ended(fetch: Fetch): void {
+    for (const block of blocksOf(fetch.range)) {
+      const fetches = this.#byBlock.get(block);
+      fetches?.delete(fetch);
+      if (fetches?.size === 0) this.#byBlock.delete(block);
+    }
   }
 
   /** Writes what is still missing, and nothing else: what the guest wrote meanwhile counts. */
-  async #merge({ range, demanded }: Fetch, bytes: Uint8Array | undefined): Promise<void> {
+  async #merge(
+    range: ByteRange,
+    priority: FetchPriority,
+    bytes: Uint8Array | undefined,
+  ): Promise<void> {
     const { local, durable, locks } = this.#place;
     await locks.run(range, async () => {
       const missing = durable.map.missing(range);
@@ -147,10 +141,13 @@ export class Fetches {
           else await local.write(piece, own.offset);
         }
       }
-      const kind = bytes === undefined ? "zero" : demanded ? "demanded" : "background";
-      await durable.record(kind, missing);
+      await durable.record(bytes === undefined ? "zero" : priority, missing);
     });
   }
+}
+
+function covers(outer: ByteRange, inner: ByteRange): boolean {
+  return outer.offset <= inner.offset && endOf(outer) >= endOf(inner);
 }
 
 /** The least range that holds all of some sorted ranges. */

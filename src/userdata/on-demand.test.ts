@@ -67,7 +67,7 @@ test("before the switch reads pass through and writes are refused", async () => 
   await assert.rejects(readOf(device, 0, 1), code("block.closed"));
 });
 
-test("a block is fetched once for all who wait, and only what is stale", async () => {
+test("what is stale is fetched once for all who wait, by pages, and nothing else", async () => {
   const source = new Source(blocksFilled(1, 2, 3));
   const { device } = await deviceFor(source, { stale: [blockRange(1, 1)] });
   source.hold();
@@ -76,11 +76,15 @@ test("a block is fetched once for all who wait, and only what is stale", async (
   assert.equal(device.state().waitingReads, 2);
   source.letGo();
   assert.deepEqual((await Promise.all(reads))[0], Buffer.from([0xee, 0xee, 2, 2]));
-  assert.deepEqual(source.asked, [{ range: blockRange(1, 1), priority: "demanded" }]);
+  const page = { offset: BLOCK_BYTES, length: 4096 };
+  assert.deepEqual(source.asked, [{ range: page, priority: "demanded" }]);
   assert.deepEqual(await readOf(device, 2 * BLOCK_BYTES, 1), Buffer.from([0xee]));
-  const state = device.state();
-  assert.equal(state.demandedBytes, BLOCK_BYTES);
-  assert.equal(state.remoteBytes, 0);
+  assert.equal(device.state().demandedBytes, 4096);
+  assert.equal(device.state().remoteBytes, BLOCK_BYTES - 4096);
+  await readOf(device, BLOCK_BYTES, BLOCK_BYTES);
+  const rest = { offset: BLOCK_BYTES + 4096, length: BLOCK_BYTES - 4096 };
+  assert.deepEqual(source.asked.at(-1), { range: rest, priority: "demanded" });
+  assert.equal(device.state().demandedBytes, BLOCK_BYTES);
   await device.complete;
   await device.close();
 });
@@ -102,7 +106,7 @@ test("what the guest writes counts, before, during and after its block is fetche
   assert.ok(seen.equals(expected.fill(0, 3000, 3005)));
   // Only what lacks is asked for: the block's head is there.
   await device.write(Buffer.alloc(4096, 7), BLOCK_BYTES);
-  await readOf(device, 2 * BLOCK_BYTES - 1, 1);
+  await readOf(device, BLOCK_BYTES, BLOCK_BYTES);
   const length = BLOCK_BYTES - 4096;
   assert.deepEqual(source.asked.at(-1)?.range, { offset: BLOCK_BYTES + 4096, length });
   assert.equal(device.state().supersededBytes, 1000 + 10 + 4096);
@@ -187,12 +191,16 @@ test("the copier begins with hints and stands back while the guest waits", async
   );
   const read = readOf(device, 30 * BLOCK_BYTES, 1);
   await turns();
-  assert.deepEqual(source.asked.at(-1), { range: blockRange(30, 1), priority: "demanded" });
+  const page = { offset: 30 * BLOCK_BYTES, length: 4096 };
+  assert.deepEqual(source.asked.at(-1), { range: page, priority: "demanded" });
   source.letGo();
   await read;
   await device.complete;
-  assert.equal(source.bytes("demanded"), BLOCK_BYTES);
-  assert.equal(source.bytes("background"), 39 * BLOCK_BYTES);
+  assert.equal(source.bytes("demanded"), 4096);
+  assert.equal(source.bytes("background"), 40 * BLOCK_BYTES - 4096);
+  const rest = { offset: 30 * BLOCK_BYTES + 4096, length: BLOCK_BYTES - 4096 };
+  const order = source.asked.map(({ range }) => range);
+  assert.deepEqual(order.indexOf(order.find((range) => range.offset === rest.offset) ?? rest), 4);
   await device.close();
 });
 
@@ -204,12 +212,15 @@ test("a block that the copier waits for too long is asked for again, as demanded
   const read = readOf(device, 0, 1);
   while (source.asked.length < 2) await turns();
   assert.deepEqual(
-    source.asked.map(({ priority }) => priority),
-    ["background", "demanded"],
+    source.asked.map(({ priority, range }) => [priority, range.length]),
+    [
+      ["background", BLOCK_BYTES],
+      ["demanded", 4096],
+    ],
   );
   source.letGo();
   assert.deepEqual(await read, Buffer.from([1]));
-  assert.equal(device.state().demandedBytes, BLOCK_BYTES);
+  await device.complete;
   await device.close();
 });
 
@@ -267,7 +278,7 @@ test("on real files: goes on after a restart, rewrites its map, leaves holes and
       mapPath,
       remote: source,
     });
-    assert.equal(again.state().remoteBytes, (blocks - 1) * BLOCK_BYTES - 709);
+    assert.equal(again.state().remoteBytes, blocks * BLOCK_BYTES - 4096 - 709);
     assert.equal(again.state().supersededBytes, 709);
     again.startCopy();
     await again.complete;

@@ -1,15 +1,17 @@
-import { TesseraError, endOf, mergeRanges, type ByteRange, type World } from "#core";
+import { TesseraError, alignRanges, endOf, mergeRanges, type ByteRange, type World } from "#core";
 import { BLOCK_BYTES, checkRange, closedError, type BlockDevice } from "#block";
-import { BlockMap, STALE, STALE_ZERO, blocksOf } from "./block-map.ts";
+import { BlockMap, STALE, STALE_ZERO, blocksOf, overlapOf } from "./block-map.ts";
 import type { OnDemandDevice, OnDemandState, RemoteReader, StaleRanges } from "./contract.ts";
 import { Copier } from "./copier.ts";
 import { DurableMap } from "./durable-map.ts";
-import { Fetches, type Fetch, type FetchPlace } from "./fetches.ts";
+import { Fetches, type FetchPlace } from "./fetches.ts";
 import { RangeLocks } from "./range-locks.ts";
 import { ReadAhead, type BlockRun } from "./read-ahead.ts";
 import { RemoteSlot } from "./remote-slot.ts";
 
 const PASS_BYTES_MAX = 2 ** 20;
+/** Least that is demanded: a small read should not wait for a block to cross a slow link. */
+const PAGE_BYTES = 4096;
 /** Zeroes of the source are written in such pieces, so that nobody waits long for a lock. */
 const ZERO_BYTES_MAX = 2 ** 22;
 const RETRY_ms = 1_000;
@@ -208,13 +210,13 @@ class FileOnDemand implements OnDemandDevice {
     if (map.isLocal) return;
     const waits: Promise<unknown>[] = [];
     for (const part of map.missing(range, STALE_ZERO)) waits.push(this.#writeZeroes(durable, part));
-    const wanted = new Set<Fetch>();
     for (const part of map.missing(range, STALE)) {
-      for (const block of blocksOf(part)) wanted.add(fetches.demand(block, copier.usual_ms));
-    }
-    for (const fetch of wanted) {
-      copier.demanded(fetch);
-      waits.push(fetch.done);
+      for (const block of blocksOf(part)) {
+        const wanted = pagesOf(overlapOf(part, map.rangeOf(block)), map.rangeOf(block));
+        const done = fetches.demand(wanted, copier.usual_ms);
+        copier.demanded(block, done);
+        waits.push(done);
+      }
     }
     this.#lookAhead(range);
     if (waits.length === 0) return;
@@ -313,6 +315,12 @@ class FileOnDemand implements OnDemandDevice {
     checkRange(range, this.sizeBytes);
     return range;
   }
+}
+
+/** Widened to whole pages within a block. */
+function pagesOf(range: ByteRange, block: ByteRange): ByteRange {
+  const [wide = range] = alignRanges([range], PAGE_BYTES, endOf(block));
+  return wide;
 }
 
 /** The blocks that a range touches. */
