@@ -9,10 +9,10 @@ const MOVABLE_FORMATS = ["raw", "qcow2", "nbd"];
 const TCG_MENDED = "9.0";
 
 /** Intel's models, each with all that matters of the one before (QEMU, docs/system/cpu-models-x86). */
-const LADDER: readonly string[] = [
-  ...["qemu64", "Conroe", "Penryn", "Nehalem", "Westmere", "SandyBridge", "IvyBridge", "Haswell"],
-  ...["Broadwell", "Skylake-Server", "Cascadelake-Server", "Icelake-Server", "SapphireRapids"],
-];
+const LADDER: readonly string[] =
+  "qemu64 Conroe Penryn Nehalem Westmere SandyBridge IvyBridge Haswell Broadwell Skylake-Server Cascadelake-Server Icelake-Server SapphireRapids".split(
+    " ",
+  );
 
 /**
  * Can a running machine go there? Pure; asked before anything is copied. The refusal names the first

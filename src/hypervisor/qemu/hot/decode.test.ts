@@ -47,8 +47,9 @@ test("no migration is none; a downtime of 0 is not known yet; reasons are given"
   assert.deepEqual(migrationInfoOf({ "blocked-reasons": blockedBy }).blockedBy, blockedBy);
 });
 
+const event = (name: string, data?: unknown) => hotEventOf({ event: name, data, at_ms: 5 });
+
 test("events are told apart and bear their time", () => {
-  const event = (name: string, data?: unknown) => hotEventOf({ event: name, data, at_ms: 5 });
   assert.deepEqual(event("MIGRATION", { status: "postcopy-paused" }), {
     kind: "status",
     status: "postcopy-paused",
