@@ -1,5 +1,7 @@
 /** Our server against the clients of others. */
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { readFile, stat, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { test } from "node:test";
@@ -174,4 +176,53 @@ test("a disk that ends within a sector is whole to the last byte", async () => {
   await run("nbdcopy", [uriOf(served.path), copy]);
   assert.ok((await readFile(copy)).equals(pattern(1_000_001)));
   await device.close();
+});
+
+/** Gives a storage daemon commands on its standard input, and waits for words of its answers. */
+async function converse(
+  args: readonly string[],
+  steps: readonly (readonly [command: object, answer: string])[],
+): Promise<void> {
+  const monitor = ["--chardev", "stdio,id=m", "--monitor", "chardev=m"];
+  const child = spawn("qemu-storage-daemon", [...args, ...monitor], {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  const ended = once(child, "exit");
+  let said = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => (said += text));
+  try {
+    for (const [command, answer] of steps) {
+      child.stdin.write(`${JSON.stringify(command)}\n`);
+      while (!said.includes(answer)) {
+        assert.doesNotMatch(said, /"error"/);
+        await once(child.stdout, "data");
+      }
+    }
+  } finally {
+    child.kill("SIGKILL");
+    await ended;
+  }
+}
+
+test("QEMU mirrors a disk to us, and a thin one arrives thin on a target that was full", async () => {
+  const [source, path] = [fresh("mirrored"), fresh("mirror-target")];
+  await (await sparseDevice(source)).close();
+  const target = await createFileDevice(world, path, SIZE_BYTES);
+  await target.write(pattern(SIZE_BYTES, 9), 0);
+  await using served = await serve(fresh("mirror"), [{ name: "disk", device: target }]);
+  const from = `driver=file,node-name=from,filename=${source}`;
+  const server = `server.type=unix,server.path=${served.path},export=disk`;
+  const to = `driver=nbd,node-name=to,${server},discard=unmap`;
+  const mirror = { device: "from", target: "to", sync: "full", "job-id": "j" };
+  await converse(
+    ["--blockdev", from, "--blockdev", to],
+    [
+      [{ execute: "qmp_capabilities" }, '"return"'],
+      [{ execute: "blockdev-mirror", arguments: mirror }, "BLOCK_JOB_READY"],
+      [{ execute: "block-job-complete", arguments: { device: "j" } }, "BLOCK_JOB_COMPLETED"],
+    ],
+  );
+  assert.ok((await contentOf(target)).equals(await readFile(source)));
+  assert.ok((await stat(path)).blocks * 512 <= MIB);
+  await target.close();
 });
