@@ -1,5 +1,5 @@
 /** The answer to a stream `map`, before compression; see doc/data-protocol.md, "Maps". */
-import { endOf, type ByteRange } from "#core";
+import { endOf, mergeRanges, type ByteRange } from "#core";
 import { violation } from "./errors.ts";
 import { EXTENTS_MAX } from "./protocol.ts";
 import { VarintReader, VarintWriter } from "./varint.ts";
@@ -26,11 +26,23 @@ export function coarsen(
     const gap = at === 0 ? Infinity : (gaps[at - 1] ?? Infinity);
     const last = coarse.at(-1);
     const joins = gap < limit || (gap === limit && ties > 0);
-    if (last === undefined || !joins) coarse.push({ ...extent });
-    else last.length = endOf(extent) - last.offset;
+    if (last === undefined || !joins) {
+      coarse.push({ offset: extent.offset, length: extent.length });
+    } else last.length = endOf(extent) - last.offset;
     if (joins && gap === limit) ties -= 1;
   });
   return coarse;
+}
+
+/** The extents ascending and apart; the same ones where they are, which is quick to see. */
+export function inOrder(extents: readonly ByteRange[]): readonly ByteRange[] {
+  let end = -1;
+  const are = extents.every((extent) => {
+    const apart = extent.offset > end && extent.length > 0;
+    end = endOf(extent);
+    return apart;
+  });
+  return are ? extents : mergeRanges(extents);
 }
 
 /** Between neighbours: one less than there are extents. */

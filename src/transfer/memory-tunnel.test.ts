@@ -45,7 +45,9 @@ function hypervisor() {
     out,
     replies,
     closed: closed.promise,
-    holdReplies: (until: Promise<void>) => (gate = until),
+    holdReplies: (until: Promise<void>) => {
+      gate = until;
+    },
     write: async (bytes: Uint8Array) => {
       if (!out.write(bytes)) await once(out, "drain");
     },
@@ -254,10 +256,13 @@ test("a source without memory says so", async () => {
   await assert.rejects(receiver.tunnelMemory(soon()), { code: "transfer.not-offered" });
 });
 
+function bytes(offset: number, raw: number, data: number, flags = 0) {
+  const payload = Buffer.concat([bytesPrefix(offset, raw), Buffer.alloc(data)]);
+  return [TYPE.BYTES, payload, flags] as const;
+}
+
 test("a lying sender ends the tunnel by a violation", async () => {
   const opened = [TYPE.OPENED, encodeJson({}), 0] as const;
-  const bytes = (offset: number, raw: number, data: number, flags = 0) =>
-    [TYPE.BYTES, Buffer.concat([bytesPrefix(offset, raw), Buffer.alloc(data)]), flags] as const;
   const answers = [
     [bytes(0, 10, 10)],
     [opened, opened],

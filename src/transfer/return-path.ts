@@ -14,7 +14,7 @@ export function encodeTaken(amountBytes: number): Buffer {
   return payload;
 }
 
-export function decodeTaken({ payload }: Frame): number {
+function decodeTaken({ payload }: Frame): number {
   return payload.readUInt32BE(0);
 }
 

@@ -1,7 +1,6 @@
-import { mergeRanges } from "#core";
 import type { DataSource } from "./contract.ts";
 import { peerError } from "./errors.ts";
-import { coarsen, encodeExtents } from "./extent-map.ts";
+import { coarsen, encodeExtents, inOrder } from "./extent-map.ts";
 import { MAP_BYTES_MAX } from "./protocol.ts";
 import type { OutgoingStream } from "./sender-stream.ts";
 import { compressFrame } from "./solid.ts";
@@ -23,7 +22,7 @@ export async function sendMap(
   if (source.openMap === undefined) {
     throw peerError("not-offered", "there are no maps in this session", { subject: name });
   }
-  const extents = coarsen(mergeRanges(await source.openMap(name)));
+  const extents = coarsen(inOrder(await source.openMap(name)));
   const encoded = encodeExtents(extents);
   // A frame is hardly ever longer than its content; one that were would not be taken.
   const bytesMax = MAP_BYTES_MAX;
