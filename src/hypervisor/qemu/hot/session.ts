@@ -113,7 +113,10 @@ export class HotSession {
     const cancel = this.#world.clock.after(timeout_ms, late);
     const abort = (): void => reject(signal?.reason);
     signal?.addEventListener("abort", abort, { once: true });
-    void this.#qmp.closed.then(async () => reject(await this.goneError()));
+    let waiting = true;
+    void this.#qmp.closed.then(async () => {
+      if (waiting) reject(await this.#goneError());
+    });
     // A hanging QEMU does not answer; then events decide, or the time-out.
     this.info(timeout_ms).then(
       ({ status }) => settle(status),
@@ -125,6 +128,7 @@ export class HotSession {
     try {
       return await promise;
     } finally {
+      waiting = false;
       leave();
       cancel();
       signal?.removeEventListener("abort", abort);
@@ -134,13 +138,15 @@ export class HotSession {
   /** See `HotEnd.pause`: QEMU itself notices only a link that was reset. */
   async pause(): Promise<void> {
     const paused = this.until(["postcopy-paused"], { timeout_ms: PAUSE_MS });
+    // It is waited for below, whatever the command says.
+    paused.catch(() => {});
     // It is refused where the link has broken already; the status decides.
     await this.outOfBand("migrate-pause").catch(ignoreRefusal);
     await paused;
   }
 
   /** The process has ended, or its monitor was taken away; with QEMU's last words. */
-  async goneError(): Promise<TesseraError> {
+  async #goneError(): Promise<TesseraError> {
     const gone = await waitGone(this.#world, this.#identity, GONE_MS);
     const words = await readTail(this.#world.files, this.#layout.log, WORDS_BYTES_MAX);
     const [code, fact] = gone
