@@ -15,3 +15,11 @@ export function kindOf(path: string): string {
   if (extension !== undefined) return `.${extension.toLowerCase()}`;
   return PROGRAMS.test(path) ? "elf" : "none";
 }
+
+/** Extensions of contents that are compressed themselves. */
+const COMPRESSED = new Set(".gz .xz .bz2 .zst .zip .jar .whl .png .jpg .jpeg .woff2".split(" "));
+
+/** Whether a content is compressed itself, by its path: then it hardly becomes smaller. */
+export function isCompressed(path: string): boolean {
+  return COMPRESSED.has(kindOf(path));
+}

@@ -1,5 +1,6 @@
 export type * from "./contract.ts";
 export { nearestBases } from "./bases.ts";
+export { isCompressed } from "./content-kind.ts";
 export { decodeDifference, differenceMemoryBytes, encodeDifference } from "./difference.ts";
 export {
   BITS_PER_SECOND_UNKNOWN,
