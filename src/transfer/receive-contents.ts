@@ -238,7 +238,7 @@ async function decodeWhole(
   dictionary: Uint8Array | undefined,
 ): Promise<Uint8Array | undefined> {
   if (kind === "solid") return await decompressFrame(encoded, rawBytes, dictionary);
-  const difference = await decompressUpTo(encoded, rawBytes);
+  const difference = await decompressUpTo(encoded, rawBytes, { chunkSize: rawBytes });
   const references = dictionary?.subarray(1);
   if (difference === undefined || references === undefined) return undefined;
   const raw = Buffer.allocUnsafeSlow(rawBytes);
