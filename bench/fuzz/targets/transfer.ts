@@ -1,12 +1,14 @@
 /** The data plane: frames and each payload. */
 import assert from "node:assert/strict";
 import { decodeChanges, encodeChanges, type BlockChange } from "../../../src/transfer/changes.ts";
+import { decodeExtents, encodeExtents } from "../../../src/transfer/extent-map.ts";
 import { FrameDecoder, encodeFrame, type Frame } from "../../../src/transfer/frame.ts";
 import {
   BlobEndSchema,
   BlobOpenedSchema,
   ContentsOpenedSchema,
   HelloSchema,
+  MapOpenedSchema,
   OpenSchema,
   RecipeOpenedSchema,
   UserDataEndSchema,
@@ -83,6 +85,8 @@ const OPENS = [
   { kind: "recipe", component: DIGEST, bases: [DIGEST], credit: 2 ** 22 },
   { kind: "contents", component: DIGEST, bases: [DIGEST], from: 10, credit: 2 ** 22 },
   { kind: "userData", block: 3, credit: 2 ** 22, lineage: DIGEST, references: true },
+  { kind: "memory", credit: 2 ** 22, priority: 2 },
+  { kind: "map", name: "stale", credit: 2 ** 22 },
   { kind: "blocks", credit: 2 ** 22, priority: 0 },
 ];
 const OPENED = [
@@ -95,6 +99,7 @@ const OPENED_SCHEMAS = [
   BlobOpenedSchema,
   RecipeOpenedSchema,
   ContentsOpenedSchema,
+  MapOpenedSchema,
   UserDataOpenedSchema,
   BlobEndSchema,
   UserDataEndSchema,
@@ -238,6 +243,28 @@ const runs = blocksPrefix([
   { index: 9, count: 1 },
 ]);
 
+const EXTENTS = [
+  { offset: 0, length: 65_536 },
+  { offset: 200_704, length: 4096 },
+  { offset: 2 ** 40, length: 2 ** 33 },
+];
+
+const extentMap: FuzzTarget = {
+  name: "extent-map",
+  codes: VIOLATION,
+  seeds: () => [encodeExtents(EXTENTS), encodeExtents([{ offset: 7, length: 9 }])],
+  decode(input) {
+    const sizeBytes = 2 ** 41 + 512;
+    const extents = decodeExtents(input, sizeBytes);
+    let end = -1;
+    for (const { offset, length } of extents) {
+      assert.ok(offset > end && length > 0 && offset + length <= sizeBytes);
+      end = offset + length;
+    }
+    assert.deepEqual(decodeExtents(encodeExtents(extents), sizeBytes), extents);
+  },
+};
+
 const state: FuzzTarget = {
   name: "transfer-state",
   codes: ["transfer.state-invalid"],
@@ -323,5 +350,6 @@ export const TRANSFER_TARGETS: readonly FuzzTarget[] = [
         seeds.map((seed) => seed.subarray(0, 40)),
       ),
   ),
+  extentMap,
   state,
 ];
