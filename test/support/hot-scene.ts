@@ -15,6 +15,7 @@ import {
   type HotEvent,
   type HotMethod,
   type HotSource,
+  type HotStatus,
   type IncomingOptions,
   type IncomingMachine,
   type MachineSpecification,
@@ -146,8 +147,14 @@ export interface MoveOptions {
   readonly patience_ms?: number;
 }
 
+/**
+ * `lost`: post-copy was begun and the link failed before the destination had the status of the devices.
+ * QEMU offers no way back; the machine is as after a power cut.
+ */
+export type Outcome = "moved" | "stayed" | "lost";
+
 export interface Move {
-  readonly outcome: "moved" | "stayed";
+  readonly outcome: Outcome;
   /** The link failed as it was told to. */
   readonly faulted: boolean;
   /** Of the guest's processors, by the two hypervisors' own words. */
@@ -201,22 +208,19 @@ class Moving {
     const incoming = this.#observe(this.#incoming, false);
     const downtime_ms = this.#options.downtime_ms ?? 300;
     await this.#source.emigrate({ socketPath, downtime_ms, ...method });
-    const arrived = await this.#drive();
-    if (arrived) {
-      await this.#source.finish();
-      this.#scene.arrived(this.#incoming.machine);
-    } else {
-      await this.#incoming.abort();
-    }
-    return this.#told(arrived, [source, incoming]);
+    const outcome = await this.#drive();
+    if (outcome !== "stayed") await this.#source.finish();
+    if (outcome === "moved") this.#scene.arrived(this.#incoming.machine);
+    else await this.#incoming.abort();
+    return this.#told(outcome, [source, incoming]);
   }
 
-  #told(arrived: boolean, observers: readonly HotEvent[][]): Move {
+  #told(outcome: Outcome, observers: readonly HotEvent[][]): Move {
     const [source = [], incoming = []] = observers;
     const stopped = source.findLast(({ kind }) => kind === "stopped")?.at_ms ?? Number.NaN;
     const resumed = [...source, ...incoming].findLast(({ kind }) => kind === "resumed");
     return {
-      outcome: arrived ? "moved" : "stayed",
+      outcome,
       faulted: this.#faulted,
       pause_ms: (resumed?.at_ms ?? Number.NaN) - stopped,
       recoveries: this.#recoveries,
@@ -267,7 +271,7 @@ class Moving {
    * Did the guest go over? From the moment the source says `completed`, or post-copy is begun, the
    * guest never runs at the source again unless the destination is known to be dead.
    */
-  async #drive(): Promise<boolean> {
+  async #drive(): Promise<Outcome> {
     const { method } = this.#options;
     try {
       if (method?.postcopy !== undefined) await this.#afterOnePass();
@@ -284,7 +288,7 @@ class Moving {
     }
     const outcome = await this.#source.cancel();
     if (outcome === "committed") return await this.#postcopy();
-    return outcome === "completed" ? await this.#takeOver() : false;
+    return outcome === "completed" ? await this.#takeOver() : "stayed";
   }
 
   async #afterOnePass(): Promise<void> {
@@ -296,28 +300,41 @@ class Moving {
     await this.#source.startPostcopy();
   }
 
-  async #takeOver(): Promise<boolean> {
+  async #takeOver(): Promise<Outcome> {
     await this.#incoming.until(["completed"], this.#patience);
     await this.#incoming.resume();
-    return true;
+    return "moved";
   }
 
-  async #postcopy(): Promise<boolean> {
-    await this.#incoming.until(["postcopy-active", "postcopy-paused"], this.#patience);
+  async #postcopy(): Promise<Outcome> {
+    const states: readonly HotStatus[] = ["postcopy-active", "postcopy-paused", "completed"];
+    const there = await this.#incoming.until(states, this.#patience).catch(() => "gone" as const);
+    if (there === "gone" || !states.includes(there)) return await this.#beforeStatus();
     await this.#incoming.resume();
     for (;;) {
-      const status = await this.#source
-        .until(["postcopy-paused"], this.#patience)
-        .catch((error: unknown) => {
-          if (isPatienceOver(error)) return "silence";
-          throw error;
-        });
+      const status = await this.#sourceOr("silence", ["postcopy-paused"]);
       if (status === "completed") break;
       assert.ok(status === "postcopy-paused" || status === "silence", status);
+      assert.ok(this.#recoveries < 3, "the new link is sound");
       await this.#recover();
     }
     assert.equal(await this.#incoming.until(["completed"], this.#patience), "completed");
-    return true;
+    return "moved";
+  }
+
+  async #sourceOr<T>(otherwise: T, statuses: readonly HotStatus[]): Promise<HotStatus | T> {
+    return await this.#source.until(statuses, this.#patience).catch((error: unknown) => {
+      if (isPatienceOver(error)) return otherwise;
+      throw error;
+    });
+  }
+
+  /** The destination has never been in post-copy, and will not be. */
+  async #beforeStatus(): Promise<Outcome> {
+    const status = await this.#sourceOr("silence", ["postcopy-paused"]);
+    if (status !== "failed") return "lost";
+    await this.#source.resume();
+    return "stayed";
   }
 
   async #recover(): Promise<void> {

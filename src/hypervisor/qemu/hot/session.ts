@@ -114,9 +114,11 @@ export class HotSession {
     const abort = (): void => reject(signal?.reason);
     signal?.addEventListener("abort", abort, { once: true });
     let waiting = true;
-    void this.#qmp.closed.then(async () => {
+    const watch = async (): Promise<void> => {
+      await this.#qmp.closed;
       if (waiting) reject(await this.#goneError());
-    });
+    };
+    void watch();
     // A hanging QEMU does not answer; then events decide, or the time-out.
     this.info(timeout_ms).then(
       ({ status }) => settle(status),
