@@ -30,7 +30,7 @@ const RECORD_COST_BYTES = 22;
 const CONTROL_BYTES_MAX = 8 * 2 ** 20;
 
 /** Where bytes go: a socket. Calls `written` when the system has them, or never will. */
-export interface Sink {
+interface Sink {
   write(bytes: Uint8Array, written?: () => void): boolean;
 }
 

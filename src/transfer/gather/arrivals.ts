@@ -22,7 +22,7 @@ const MEASURES_MAX = 16;
 const READ_BYTES = 2 ** 20;
 
 /** What is in the image of a content that is not whole. */
-export interface Part {
+interface Part {
   /** Who sent it; undefined: it came in an earlier attempt, from whomever. */
   readonly source: GatherSource | undefined;
   /** Ascending, apart from each other. */

@@ -17,7 +17,7 @@ import { VarintReader, VarintWriter } from "../varint.ts";
 const VERSION = 2;
 const HEAD_BYTES = 33;
 
-export interface State {
+interface State {
   /** One element per content, 1 where it is whole. */
   readonly whole: Uint8Array;
   /** Of contents that are not whole: ascending, apart from each other. */
