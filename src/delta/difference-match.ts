@@ -30,6 +30,19 @@ export function tableLog(oldBytes: number): number {
   return Math.max(TABLE_LOG_MIN, Math.ceil(Math.log2(oldBytes / STEP_BYTES + 1)));
 }
 
+/** Memory of a table that is used again: who makes many differences would leave much garbage. */
+export class TableSpace {
+  #entries = new Int32Array(0);
+
+  /** All entries are 0; the table before is not used any more. */
+  table(log: number): Int32Array {
+    const entries = 2 ** log;
+    if (this.#entries.length < entries) this.#entries = new Int32Array(entries);
+    else this.#entries.fill(0, 0, entries);
+    return this.#entries.subarray(0, entries);
+  }
+}
+
 function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
 }
@@ -57,13 +70,13 @@ class Matcher {
   /** Up to here the alignment agrees for certain. */
   #certain = 0;
 
-  constructor(old: Uint8Array, fresh: Uint8Array) {
+  constructor(old: Uint8Array, fresh: Uint8Array, space: TableSpace) {
     this.#old = old;
     this.#oldView = viewOf(old);
     this.#fresh = fresh;
     this.#freshView = viewOf(fresh);
     const log = tableLog(old.length);
-    this.#table = new Int32Array(2 ** log);
+    this.#table = space.table(log);
     this.#shift = 32 - log;
     this.#index();
   }
@@ -238,6 +251,7 @@ export function findRegions(
   old: Uint8Array,
   fresh: Uint8Array,
   regionsMax: number,
+  space: TableSpace,
 ): Region[] | undefined {
-  return new Matcher(old, fresh).regions(regionsMax);
+  return new Matcher(old, fresh, space).regions(regionsMax);
 }

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as fc from "fast-check";
 import { decodeDifference, encodeDifference } from "./difference.ts";
+import { TableSpace } from "./difference-match.ts";
 
 /** Bytes that look random but depend on `seed` only. */
 function noise(length: number, seed: number): Uint8Array {
@@ -49,13 +50,15 @@ function edited(
 }
 
 test("what a difference was made of comes back", () => {
+  const space = new TableSpace();
   const bytes = fc.integer({ min: 0, max: 5000 }).map((length) => noise(length, length));
   const edits = fc.array(edit, { maxLength: 8 });
   let made = 0;
   fc.assert(
     fc.property(bytes, edits, (old, changes) => {
       const fresh = edited(old, changes);
-      const difference = encodeDifference(old, fresh);
+      const difference = encodeDifference(old, fresh, space);
+      assert.deepEqual(difference, encodeDifference(old, fresh));
       if (difference === undefined) return;
       made += 1;
       assert.ok(difference.length < fresh.length / 2);

@@ -3,7 +3,7 @@
  * many places, as programs are whose addresses have moved. Format: doc/data-protocol.md, "Packs".
  */
 import { unzigzag, VarintReader, VarintWriter, zigzag } from "#core";
-import { findRegions, tableLog, type Region } from "./difference-match.ts";
+import { findRegions, tableLog, TableSpace, type Region } from "./difference-match.ts";
 
 /** Equal bytes between two differing ones that do not end an island. */
 const BRIDGE_BYTES = 2;
@@ -122,9 +122,14 @@ class DifferenceWriter {
  *
  * @param old at most 2^30 bytes
  * @param fresh at most 2^30 bytes
+ * @param space of who makes several, one after the other
  */
-export function encodeDifference(old: Uint8Array, fresh: Uint8Array): Buffer | undefined {
-  const regions = findRegions(old, fresh, fresh.length / BYTES_PER_REGION_MIN);
+export function encodeDifference(
+  old: Uint8Array,
+  fresh: Uint8Array,
+  space = new TableSpace(),
+): Buffer | undefined {
+  const regions = findRegions(old, fresh, fresh.length / BYTES_PER_REGION_MIN, space);
   if (regions === undefined) return undefined;
   const writer = new DifferenceWriter(old, fresh);
   writer.write(regions);

@@ -2,6 +2,7 @@ export type * from "./contract.ts";
 export { nearestBases } from "./bases.ts";
 export { isCompressed } from "./content-kind.ts";
 export { decodeDifference, differenceMemoryBytes, encodeDifference } from "./difference.ts";
+export { TableSpace } from "./difference-match.ts";
 export {
   BITS_PER_SECOND_UNKNOWN,
   chooseEncoding,
