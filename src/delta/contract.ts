@@ -49,6 +49,8 @@ export interface PackPlan {
   /** In the order in which they form the dictionary; empty where nothing is similar. */
   readonly references: readonly PackReference[];
   readonly rawBytes: number;
+  /** Present where references name contents of the component itself: the index by which they do. */
+  readonly own?: number;
 }
 
 export interface PackLimits {

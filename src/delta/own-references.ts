@@ -62,7 +62,8 @@ export function referToEarlier(
     const chosen = follows ? worthwhile(newest(before), plan.rawBytes) : found;
     before = wholeWith(plan, byContent).filter(({ content }) => own.except?.has(content) !== true);
     for (const fact of before) if (isLarge(fact)) sent.add(fact);
-    return { ...plan, references: chosen.map((fact) => referenceTo(fact, own.base)) };
+    const references = chosen.map((fact) => referenceTo(fact, own.base));
+    return references.length === 0 ? plan : { ...plan, references, own: own.base };
   });
 }
 

@@ -10,7 +10,7 @@ import {
   type SolidParameters,
 } from "#delta";
 import { HEADROOM, type LinkRate } from "./meter.ts";
-import { referenceBytes } from "./pack-plan.ts";
+import { referenceBytes, withoutOwn } from "./pack-plan.ts";
 
 const MIB = 2 ** 20;
 /** Below this rate a migration may use more memory: there it buys the most. */
@@ -91,7 +91,7 @@ export function packParameters(
 ): SolidParameters {
   let parameters = solidParameters(level, plan.rawBytes, referenceBytes(plan));
   // Few packs are no differences after all: two at a time are worth more than their tables.
-  const isDifference = plan.references.length > 0 && triesDifference(level);
+  const isDifference = isPatch(plan) && triesDifference(level);
   const share = isDifference ? memoryBytes / 2 : memoryBytes;
   while (packMemoryBytes(plan, parameters) > share) {
     const { hashLog = DEFAULT_LOGS.hashLog, chainLog = DEFAULT_LOGS.chainLog } = parameters;
@@ -99,6 +99,25 @@ export function packParameters(
     parameters = { ...parameters, hashLog: smaller(hashLog), chainLog: smaller(chainLog) };
   }
   return parameters;
+}
+
+/**
+ * What a pack refers to within a memory. References to its own component are as large as the pack:
+ * with tables that are too small for them it would become larger than without.
+ */
+export function planWithin(plan: PackPlan, memoryBytes: number): PackPlan {
+  return memoryBytes < MEMORY_SLOW_BYTES ? withoutOwn(plan) : plan;
+}
+
+/** The most that a solid pack takes that is made within a memory. */
+export function neededMemoryBytes(plan: PackPlan, level: number, memoryBytes: number): number {
+  const within = planWithin(plan, memoryBytes);
+  return packMemoryBytes(within, packParameters(within, level, memoryBytes));
+}
+
+/** Whether a pack is as short, and made as quickly, as a patch of what is held. */
+export function isPatch({ references, own }: PackPlan): boolean {
+  return references.length > 0 && own === undefined;
 }
 
 /** A pack that is still to be sent. */
@@ -116,7 +135,7 @@ export function encodingOf(
   const sum = (count: (pack: PendingPack) => number): number =>
     pending.reduce((total, pack) => total + count(pack), 0);
   const rawBytes = sum(({ plan }) => plan.rawBytes);
-  const patchableBytes = sum(({ plan }) => (plan.references.length > 0 ? plan.rawBytes : 0));
+  const patchableBytes = sum(({ plan }) => (isPatch(plan) ? plan.rawBytes : 0));
   const shares = SOLID_LEVELS.map((level) => {
     const cached = sum(({ plan, cachedLevels }) =>
       cachedLevels.includes(level) ? plan.rawBytes : 0,

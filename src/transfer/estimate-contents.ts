@@ -1,5 +1,5 @@
 /** Predicts what the contents of a component will take on the wire, before any of it travels. */
-import { SOLID_LEVELS, estimateBytes, type PackPlan, type PackSample } from "#delta";
+import { SOLID_LEVELS, estimateBytes, isCompressed, type PackPlan, type PackSample } from "#delta";
 import type { Clock, ContentShares } from "#core";
 import type { PackCache } from "#repository";
 import type { ComponentContents } from "./contract.ts";
@@ -7,12 +7,12 @@ import { DifferenceThreads } from "./difference-threads.ts";
 import {
   encodingMemoryBytes,
   encodingOf,
-  packMemoryBytes,
-  packParameters,
+  isPatch,
+  neededMemoryBytes,
   type PendingPack,
 } from "./encoding.ts";
 import { PackEncoder, type ReadyFrame } from "./pack-encoder.ts";
-import { planContents, refersToOwn } from "./pack-plan.ts";
+import { planContents } from "./pack-plan.ts";
 import { RAW_BYTES_MAX } from "./protocol.ts";
 import { recipeFrame } from "./send-recipe.ts";
 import { Slots } from "./slots.ts";
@@ -59,7 +59,7 @@ function wantedOf({ component, bases }: EstimateInput): number[] {
 }
 
 function sharesOf(
-  { component: { recipe }, bases }: EstimateInput,
+  { component: { recipe } }: EstimateInput,
   wanted: readonly number[],
   plans: readonly PackPlan[],
 ): ContentShares {
@@ -70,7 +70,7 @@ function sharesOf(
   );
   const bytes = (patched: boolean): number =>
     plans
-      .filter((plan) => (kindOf(plan, bases.length) === "patched") === patched)
+      .filter((plan) => isPatch(plan) === patched)
       .reduce((sum, { rawBytes }) => sum + rawBytes, 0);
   return { heldBytes, patchedBytes: bytes(true), missingBytes: bytes(false) };
 }
@@ -81,12 +81,17 @@ interface Candidate extends PendingPack {
 }
 
 /** Packs of one kind are predicted from each other's samples. */
-type Kind = "patched" | "own" | "plain";
+type Kind = "patched" | "compressed" | "own" | "plain";
 
-/** @param own the index by which references name the component itself */
-function kindOf(plan: PackPlan, own: number): Kind {
+/** `compressed` is what is patched and yet hardly smaller, as the contents are compressed. */
+function kindOf(plan: PackPlan, { component }: EstimateInput): Kind {
   if (plan.references.length === 0) return "plain";
-  return refersToOwn(plan, own) ? "own" : "patched";
+  if (!isPatch(plan)) return "own";
+  const compressed = plan.segments.filter(({ content }) =>
+    isCompressed(component.recipe.contents[content]?.path ?? ""),
+  );
+  const bytes = compressed.reduce((sum, { length }) => sum + length, 0);
+  return 2 * bytes > plan.rawBytes ? "compressed" : "patched";
 }
 
 /** Up to `most` items, each from the middle of an equal share of the list. */
@@ -144,8 +149,8 @@ class Sampler {
     for (const plan of plans) {
       const sizes = await Promise.all(
         SOLID_LEVELS.map(async (level) => {
-          const parameters = packParameters(plan, level, this.#memoryBytes);
-          const bytes = await this.#input.packs.sizeOf(this.#encoder.keyOf(plan, parameters));
+          const key = this.#encoder.keyOf(plan, { level, memoryBytes: this.#memoryBytes });
+          const bytes = await this.#input.packs.sizeOf(key);
           return bytes === undefined ? [] : ([[level, bytes]] as const);
         }),
       );
@@ -175,7 +180,7 @@ class Sampler {
   }
 
   #memoryOf(plan: PackPlan, level: number): number {
-    return packMemoryBytes(plan, packParameters(plan, level, this.#memoryBytes));
+    return neededMemoryBytes(plan, level, this.#memoryBytes);
   }
 
   #solidFrames(plan: PackPlan, level: number): Promise<ReadyFrame[]> {
@@ -217,9 +222,9 @@ async function solidSamples(
   sampler: Sampler,
   plans: readonly PackPlan[],
   level: number,
-  own: number,
+  input: EstimateInput,
 ): Promise<PackSample[]> {
-  const of = (kind: Kind) => plans.filter((plan) => kindOf(plan, own) === kind);
+  const of = (kind: Kind) => plans.filter((plan) => kindOf(plan, input) === kind);
   const plain = of("plain");
   const samples: PackSample[] = [];
   if (plain.length > 0) {
@@ -230,7 +235,7 @@ async function solidSamples(
     }
     samples.push(await sampleOf("plain", sampler, quick, level));
   }
-  for (const kind of ["patched", "own"] as const) {
+  for (const kind of ["patched", "compressed", "own"] as const) {
     const some = of(kind);
     if (some.length === 0) continue;
     const quick = await sampler.solid(interleaved(some), QUICK_PATCH_LEVEL);
@@ -275,10 +280,10 @@ async function samplesOf(
   sampler: Sampler,
   candidates: readonly Candidate[],
   level: number,
-  own: number,
+  input: EstimateInput,
 ): Promise<PackSample[]> {
   const open = candidates.filter(({ cached }) => !isWhole(cached, level)).map(({ plan }) => plan);
-  return await solidSamples(sampler, open, level, own);
+  return await solidSamples(sampler, open, level, input);
 }
 
 /** True when the cache has the pack itself, and not that it has to be divided. */
@@ -311,7 +316,7 @@ async function estimated(input: EstimateInput, sampler: Sampler): Promise<Conten
   const sized = (cachedOf: (one: Candidate) => number | undefined) =>
     candidates.map((candidate) => {
       const { rawBytes, segments, references } = candidate.plan;
-      const kind = encoding.kind === "direct" ? "direct" : kindOf(candidate.plan, bases.length);
+      const kind = encoding.kind === "direct" ? "direct" : kindOf(candidate.plan, input);
       const cachedBytes = cachedOf(candidate);
       const counts = { segments: segments.length, references: references.length };
       return { rawBytes, kind, ...counts, ...(cachedBytes === undefined ? {} : { cachedBytes }) };
@@ -327,7 +332,7 @@ async function estimated(input: EstimateInput, sampler: Sampler): Promise<Conten
     return { bytes: wireBytes, contents, knownShare };
   }
   const { level } = encoding;
-  const samples = await samplesOf(sampler, candidates, level, bases.length);
+  const samples = await samplesOf(sampler, candidates, level, input);
   const after = await sampler.candidates(plans);
   const sizes = new Map(after.map(({ plan, cached }) => [plan, cached.get(level)]));
   const known = sized(({ plan }) => {

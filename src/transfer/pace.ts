@@ -1,5 +1,6 @@
 import { ENCODING_OPTIONS, forecastEncoding, type PackPlan } from "#delta";
 import type { Clock } from "#core";
+import { isPatch } from "./encoding.ts";
 
 /** Below this share of what the table says a measurement is taken for a hiccup. */
 const PACE_MIN = 0.05;
@@ -14,7 +15,7 @@ function expectedSeconds(plan: PackPlan, level: number): number | undefined {
   );
   if (option === undefined) return undefined;
   const { rawBytes } = plan;
-  const patchableBytes = plan.references.length > 0 ? rawBytes : 0;
+  const patchableBytes = isPatch(plan) ? rawBytes : 0;
   const conditions = { bitsPerSecond: Infinity, cores: 1 };
   return forecastEncoding(option, conditions, { rawBytes, patchableBytes }).seconds;
 }

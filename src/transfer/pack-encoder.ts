@@ -1,5 +1,5 @@
 /** Makes the frames that carry a pack. */
-import type { PackPlan, SolidParameters } from "#delta";
+import type { PackKey, PackPlan } from "#delta";
 import type { ContentsReader, PackCache } from "#repository";
 import { BufferPool, SPARE_BYTES_MAX } from "./buffers.ts";
 import { compress } from "./compression.ts";
@@ -7,7 +7,7 @@ import type { ComponentContents } from "./contract.ts";
 import type { DifferenceThreads } from "./difference-threads.ts";
 import type { Pace } from "./pace.ts";
 import type { Slots } from "./slots.ts";
-import { packParameters } from "./encoding.ts";
+import { packParameters, planWithin } from "./encoding.ts";
 import { bytesPrefix } from "./messages.ts";
 import { encodePack, type PackHead, type PackScope } from "./pack.ts";
 import { packKey } from "./pack-key.ts";
@@ -105,9 +105,11 @@ export class PackEncoder {
     };
   }
 
-  /** The key under which a pack, made with these parameters, is cached. */
-  keyOf(plan: PackPlan, parameters: SolidParameters) {
-    return packKey(plan, parameters, this.#options.component, this.#options.bases);
+  /** The key under which a pack that is made so is cached. */
+  keyOf(plan: PackPlan, { level, memoryBytes }: PackMethod): PackKey {
+    const { component, bases } = this.#options;
+    const within = planWithin(plan, memoryBytes);
+    return packKey(within, packParameters(within, level, memoryBytes), component, bases);
   }
 
   /** The frame PACK that announces a direct pack. */
@@ -141,7 +143,8 @@ export class PackEncoder {
    * A solid pack, as a difference where that is smaller; as several where it is too large for one,
    * and direct where it does not get smaller. From the cache where it is there, else it is put there.
    */
-  async solidFrames(plan: PackPlan, start: number, how: PackMethod): Promise<ReadyFrame[]> {
+  async solidFrames(whole: PackPlan, start: number, how: PackMethod): Promise<ReadyFrame[]> {
+    const plan = planWithin(whole, how.memoryBytes);
     const encoded = await this.#encoded(plan, how);
     if (encoded === "direct") return this.#directFrames(plan, start);
     if (encoded !== "divide") return this.#wholeFrames(plan, start, how.level, encoded);
@@ -155,16 +158,16 @@ export class PackEncoder {
   /** An empty cached pack says that it has to be divided. */
   async #encoded(plan: PackPlan, how: PackMethod): Promise<WholePack | "divide" | "direct"> {
     const { packs, slots, pace } = this.#options;
-    const parameters = packParameters(plan, how.level, how.memoryBytes);
-    const cached = await packs.get(this.keyOf(plan, parameters));
+    const cached = await packs.get(this.keyOf(plan, how));
     if (cached?.length === 0) return "divide";
     const known = cached === undefined ? undefined : withoutKind(cached);
     if (known !== undefined && known.data.length <= PACK_WIRE_BYTES_MAX) return known;
-    const make = () => this.#make(plan, parameters, how);
+    const make = () => this.#make(plan, how);
     return slots.run(() => pace?.of(plan, how.level, make) ?? make());
   }
 
-  async #make(plan: PackPlan, parameters: SolidParameters, { level, memoryBytes }: PackMethod) {
+  async #make(plan: PackPlan, how: PackMethod) {
+    const { level, memoryBytes } = how;
     const { packs, threads } = this.#options;
     const buffers = this.#buffers;
     const raw = buffers.lend(plan.rawBytes);
@@ -174,11 +177,12 @@ export class PackEncoder {
       if (plan.references.length === 0 && !(await isCompressible(raw))) return "direct";
       bytes.dictionary = await this.#dictionaryOf(plan);
       const bytesMax = Math.min(PACK_WIRE_BYTES_MAX, plan.rawBytes + SPARE_BYTES);
+      const parameters = packParameters(plan, level, memoryBytes);
       const quick = packParameters(plan, QUICK_LEVEL, memoryBytes);
       const made = await encodeWhole(bytes, { level, parameters, quick, bytesMax, threads });
       if (made === undefined && plan.rawBytes < RAW_BYTES_MAX) return "direct";
       const kept = made === undefined ? new Uint8Array(0) : withKind(made);
-      await packs.put(this.keyOf(plan, parameters), kept);
+      await packs.put(this.keyOf(plan, how), kept);
       return made ?? "divide";
     } finally {
       for (const buffer of [bytes.raw, bytes.dictionary]) {

@@ -51,7 +51,7 @@ function divided(plan: PackPlan): PackPlan[] {
   return Array.from({ length: count }, (_, number) => {
     const part = share(segments, number);
     const rawBytes = part.reduce((sum, { length }) => sum + length, 0);
-    return { segments: part, references: share(references, number), rawBytes };
+    return { ...plan, segments: part, references: share(references, number), rawBytes };
   }).filter(({ rawBytes }) => rawBytes > 0);
 }
 
@@ -59,9 +59,10 @@ export function referenceBytes({ references }: Pick<PackPlan, "references">): nu
   return references.reduce((sum, { length }) => sum + length, 0);
 }
 
-/** True when a pack refers to contents of its own component, whose index is `base`. */
-export function refersToOwn({ references }: Pick<PackPlan, "references">, base: number): boolean {
-  return references.some((reference) => reference.base === base);
+/** The plan with the references to bases alone. */
+export function withoutOwn({ own, ...plan }: PackPlan): PackPlan {
+  if (own === undefined) return plan;
+  return { ...plan, references: plan.references.filter(({ base }) => base !== own) };
 }
 
 /** What encoding takes, roughly. */
@@ -87,11 +88,12 @@ export function planContents(
   const facts = wantedFacts(component, wanted);
   const references = chooseReferences(facts, referenceFacts(bases));
   const pairs = facts.map((fact, index) => ({ fact, reference: references[index] }));
-  const base = bases.length;
-  const plans = planPacks(pairs, LIMITS, own && { ...own, base }).flatMap(divided);
-  const isOwn = (plan: PackPlan): boolean => refersToOwn(plan, base);
-  const first = plans.filter((plan) => !isOwn(plan)).toSorted((a, b) => effort(a) - effort(b));
-  return [...first, ...plans.filter(isOwn)];
+  const plans = planPacks(pairs, LIMITS, own && { ...own, base: bases.length }).flatMap(divided);
+  const first = plans.filter((plan) => plan.own === undefined);
+  return [
+    ...first.toSorted((a, b) => effort(a) - effort(b)),
+    ...plans.filter((plan) => plan.own !== undefined),
+  ];
 }
 
 /** A plan's raw bytes between two positions, with all its references. */
@@ -104,7 +106,7 @@ export function slicePlan(plan: PackPlan, from: number, to: number): PackPlan {
     if (start < end) segments.push({ content, offset: offset + start, length: end - start });
     at += length;
   }
-  return { segments, references: plan.references, rawBytes: to - from };
+  return { ...plan, segments, rawBytes: to - from };
 }
 
 /** What is left of the packs after `from` raw bytes, each with the position at which it starts. */

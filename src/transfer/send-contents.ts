@@ -8,8 +8,7 @@ import {
   encodingMemoryBytes,
   encodingOf,
   linkBitsPerSecond,
-  packMemoryBytes,
-  packParameters,
+  neededMemoryBytes,
 } from "./encoding.ts";
 import { peerError } from "./errors.ts";
 import { heldOf, withoutHeld, type HeldTuple } from "./held-parts.ts";
@@ -137,10 +136,11 @@ class ContentsSender {
     const { plan, start, cachedMemory } = pack;
     const madeWith = cachedMemory.get(level);
     const memoryBytes = madeWith ?? budgetBytes;
-    const parameters = packParameters(plan, level, memoryBytes);
     // Should the cached pack have gone meanwhile, it is made as it was, alone if need be.
     const needed =
-      madeWith === undefined ? packMemoryBytes(plan, parameters) : 2 * PACK_WIRE_BYTES_MAX;
+      madeWith === undefined
+        ? neededMemoryBytes(plan, level, memoryBytes)
+        : 2 * PACK_WIRE_BYTES_MAX;
     const free = await this.#take(needed);
     return { make: () => this.#encoder.solidFrames(plan, start, { level, memoryBytes }), free };
   }
@@ -180,9 +180,7 @@ async function withCached(
     const found = new Map<number, number>();
     for (const memoryBytes of ENCODING_MEMORY_BYTES) {
       const open = SOLID_LEVELS.filter((level) => !found.has(level));
-      const keys = open.map((level) =>
-        encoder.keyOf(plan, packParameters(plan, level, memoryBytes)),
-      );
+      const keys = open.map((level) => encoder.keyOf(plan, { level, memoryBytes }));
       const sizes = await Promise.all(keys.map((key) => packs.sizeOf(key)));
       for (const [index, level] of open.entries()) {
         if (sizes[index] !== undefined) found.set(level, memoryBytes);
