@@ -18,13 +18,13 @@ const PAUSE_MS = 2;
 const OPAQUE_BYTES = 2 ** 16;
 /** Bodies that are compressed at a time. */
 const DEPTH = 2;
-const SLOTS = 2 ** 14;
+const SLOTS = 2 ** 15;
 
 export interface MemoryEncoderOptions {
   readonly clock: Clock;
   /** The components that the destination holds; absent where no references are wanted. */
   readonly components?: { readonly count: number; readonly pages: ComponentPages };
-  /** Slots for pages, of 4096 bytes at both sides, up to 2^16. Default 2^14 (64 MiB). */
+  /** Slots for pages, of 4096 bytes at both sides, up to 2^16. Default 2^15 (128 MiB). */
   readonly slots?: number;
   /** Asked for every frame, so that the level follows the link. */
   readonly conditions: () => EncodingConditions;
