@@ -27,7 +27,7 @@ export const ROOMS: Readonly<Record<string, Room>> = {
     node: ["crypto", "path", "zlib", "stream"],
   },
   hypervisor: { rooms: ["core", "block"], node: ["net", "path", "events"] },
-  memory: { rooms: ["core", "hypervisor"], node: ["crypto", "zlib"] },
+  memory: { rooms: ["core", "delta", "hypervisor"], node: ["util", "zlib"] },
   xmpp: { rooms: ["core"], node: ["crypto", "net", "tls", "path", "events", "string_decoder"] },
   federation: { rooms: ["core", "xmpp"], node: ["crypto"] },
   transfer: {
@@ -53,6 +53,7 @@ export const ROOMS: Readonly<Record<string, Room>> = {
       "compose",
       "build",
       "hypervisor",
+      "memory",
       "xmpp",
       "federation",
       "transfer",
