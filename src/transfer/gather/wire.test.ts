@@ -25,9 +25,11 @@ test("an update crosses the wire as patches, from two sources", async () => {
   const wanted = await addTree(clouds, other, "1.0-2", after);
   await addTree(clouds, third, "1.0-2", after);
 
+  // On a quick link nothing would be compared.
+  const offer = { expectedBitsPerSecond: 50e6 };
   const servers = [
-    await clouds.serving(sourceFrom(other)),
-    await clouds.serving(sourceFrom(third)),
+    await clouds.serving(sourceFrom(other), offer),
+    await clouds.serving(sourceFrom(third), offer),
   ];
   const receivers = servers.map((server) => clouds.receiving(portOf(server)));
   const sources = receivers.map((receiver, index) => ({
