@@ -28,6 +28,7 @@ export class Copier {
     this.#place = place;
     this.#fetches = fetches;
     this.#order = new CopyOrder(place.durable.map.blocks);
+    fetches.onEnded = (fetch) => this.#ended(fetch);
   }
 
   /** After so long an answer is late. */
@@ -47,7 +48,6 @@ export class Copier {
     const over = (): void => {
       this.#demands -= 1;
       this.#order.demanded(block);
-      this.#order.again(block);
       this.#fill();
     };
     done.then(over, over);
@@ -67,18 +67,25 @@ export class Copier {
   #fill(): void {
     const { signal } = this.#place;
     while (this.#started && !this.#paused && !signal.aborted) {
-      if (this.#underWayBytes + BLOCK_BYTES > this.#window.allowedBytes(this.#demands)) return;
-      const run = this.#order.next(this.#isWanted, this.#window.runBlocks);
+      const { requestBytes } = this.#window;
+      const leastBytes = Math.min(requestBytes, BLOCK_BYTES);
+      const allowedBytes = this.#window.allowedBytes(this.#demands);
+      // One request goes on in any case, so that the copy never stands still.
+      if (this.#underWayBytes > 0 && this.#underWayBytes + leastBytes > allowedBytes) return;
+      const run = this.#order.next(this.#isWanted, Math.max(1, requestBytes / BLOCK_BYTES));
       if (run === undefined) return;
-      this.#fetch(run);
+      this.#fetch(run, requestBytes);
     }
   }
 
-  #fetch({ first, count }: BlockRun): void {
+  /** The first so many bytes that lack of some blocks. */
+  #fetch({ first, count }: BlockRun, bytesMax = BLOCK_BYTES): void {
     const { map } = this.#place.durable;
     const { offset } = map.rangeOf(first);
-    const length = endOf(map.rangeOf(first + count - 1)) - offset;
-    this.#follow(this.#fetches.start({ offset, length }, "background"));
+    const whole = { offset, length: endOf(map.rangeOf(first + count - 1)) - offset };
+    const start = map.missing(whole)[0]?.offset ?? offset;
+    const length = Math.min(endOf(whole) - start, bytesMax);
+    this.#follow(this.#fetches.start({ offset: start, length }, "background"));
   }
 
   #follow({ range, done }: Fetch): void {
@@ -93,13 +100,20 @@ export class Copier {
       over();
     };
     done.then(came, (cause: unknown) => {
-      for (const block of blocksOf(range)) this.#order.again(block);
       if (!this.#place.signal.aborted) {
         log.log("warn", "blocks that came cannot be written; trying again", { cause });
         this.#pause();
       }
       over();
     });
+  }
+
+  /** Whatever brought a part of a block: the rest is looked for anew. */
+  #ended({ range }: Fetch): void {
+    for (const block of blocksOf(range)) {
+      if (this.#place.durable.map.stateOf(block) === STALE) this.#order.again(block);
+    }
+    this.#fill();
   }
 
   #pause(): void {

@@ -37,6 +37,8 @@ export interface Fetch {
 export class Fetches {
   readonly #place: FetchPlace;
   readonly #byBlock = new Map<number, Set<Fetch>>();
+  /** Called when a fetch has ended, well or not, and its blocks may be fetched again. */
+  onEnded: (fetch: Fetch) => void = () => undefined;
 
   constructor(place: FetchPlace) {
     this.#place = place;
@@ -120,6 +122,7 @@ export class Fetches {
       fetches?.delete(fetch);
       if (fetches?.size === 0) this.#byBlock.delete(block);
     }
+    this.onEnded(fetch);
   }
 
   /** Writes what is still missing, and nothing else: what the guest wrote meanwhile counts. */
