@@ -27,7 +27,7 @@ import { tinyDisks, writeDisk } from "./tiny-guest.ts";
 
 const RECORD_SECTOR = 2048;
 const READY_MS = 60_000;
-const RATE_BPS = 200e6;
+const RATE_BPS = 400e6;
 
 export class HotScene {
   readonly hypervisor = createQemu(realWorld(), { accelerator: "tcg" });
@@ -275,12 +275,12 @@ class Moving {
     const { method } = this.#options;
     try {
       if (method?.postcopy !== undefined) await this.#afterOnePass();
-      const status = await this.#source.until(["pre-switchover"], this.#patience);
+      const status = await this.#whileMoving(["pre-switchover"]);
       if (status === "pre-switchover") {
         await this.#options.atSwitch?.(this.#source);
         await this.#source.switchOver();
       }
-      const next = await this.#source.until(["postcopy-active", "postcopy-paused"], this.#patience);
+      const next = await this.#whileMoving(["postcopy-active", "postcopy-paused"]);
       if (next === "postcopy-active" || next === "postcopy-paused") return await this.#postcopy();
       if (next === "completed") return await this.#takeOver();
     } catch (error) {
@@ -291,8 +291,19 @@ class Moving {
     return outcome === "completed" ? await this.#takeOver() : "stayed";
   }
 
+  /** As the source's `until`, and as patient for as long as bytes are sent. */
+  async #whileMoving(statuses: readonly HotStatus[]): Promise<HotStatus> {
+    for (let sentBytes = -1; ;) {
+      const status = await this.#sourceOr(undefined, statuses);
+      if (status !== undefined) return status;
+      const { transferredBytes } = await this.#source.statistics();
+      if (transferredBytes === sentBytes) throw new Error(STILL);
+      sentBytes = transferredBytes;
+    }
+  }
+
   async #afterOnePass(): Promise<void> {
-    const watch = AbortSignal.timeout(this.#patience.timeout_ms);
+    const watch = AbortSignal.timeout(10 * this.#patience.timeout_ms);
     for await (const event of this.#source.events(watch)) {
       if (event.kind === "pass" && event.pass > 1) break;
       if (event.kind === "status" && ["failed", "pre-switchover"].includes(event.status)) return;
@@ -312,7 +323,10 @@ class Moving {
     if (there === "gone" || !states.includes(there)) return await this.#beforeStatus();
     await this.#incoming.resume();
     for (;;) {
-      const status = await this.#sourceOr("silence", ["postcopy-paused"]);
+      const status = await this.#whileMoving(["postcopy-paused"]).catch((error: unknown) => {
+        if (isPatienceOver(error)) return "silence";
+        throw error;
+      });
       if (status === "completed") break;
       assert.ok(status === "postcopy-paused" || status === "silence", status);
       assert.ok(this.#recoveries < 3, "the new link is sound");
@@ -353,7 +367,10 @@ class Moving {
   }
 }
 
+const STILL = "nothing was sent for as long as the agents wait";
+
 function isPatienceOver(error: unknown): boolean {
+  if (error instanceof Error && error.message === STILL) return true;
   const code = error instanceof Error && "code" in error ? error.code : undefined;
   return code === "hypervisor.migration-timeout" || code === "hypervisor.qmp-timeout";
 }

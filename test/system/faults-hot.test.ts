@@ -22,7 +22,7 @@ const SEED = Number(process.env["SEED"] ?? 1);
 /** A guest serves so many runs, then another is booted. */
 const RUNS_PER_GUEST = 10;
 /** Above QEMU's own waits, so that only silence exhausts it. */
-const PATIENCE_MS = 4000;
+const PATIENCE_MS = 2500;
 
 /** A generator of fractions (Lehmer, modulus 2^31 - 1), so that a run can be had again. */
 function fractions(seed: number): () => number {
