@@ -200,3 +200,29 @@ test("errors of the source reach the reader at both ends", async () => {
   const encoded = decodeMemory(encoder().encode(broken()), { images: [COMPONENT.image] });
   await assert.rejects(gather(encoded), failure);
 });
+
+test("a source that breaks while nobody reads is met by the next who does", async () => {
+  const { own, pass } = handClock();
+  const gates = Array.from({ length: 3 }, () => Promise.withResolvers<void>());
+  async function* breaking(): AsyncGenerator<Buffer> {
+    for (const gate of gates) {
+      yield Buffer.from("not yet broken");
+      await gate.promise;
+    }
+  }
+  const frames = encoder({ clock: own }).encode(breaking());
+  await frames.next();
+  const first = frames.next();
+  for (const gate of gates.slice(0, 2)) {
+    for (let count = 0; count < 20; count += 1, pass()) await turn();
+    gate.resolve();
+  }
+  for (let count = 0; count < 20; count += 1, pass()) await turn();
+  gates[2]?.reject(new Error("broken"));
+  for (let count = 0; count < 20; count += 1) await turn();
+  assert.ok((await first).value);
+  const rest = async (): Promise<void> => {
+    for await (const frame of frames) assert.ok(frame.length > 0);
+  };
+  await assert.rejects(rest(), /^Error: broken$/);
+});

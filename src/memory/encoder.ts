@@ -77,7 +77,7 @@ export class MemoryEncoder {
     const count = this.#options.components?.count ?? 0;
     yield this.#counted(encodePreamble({ components: count, slots: this.#slots }));
     const iterator = source[Symbol.asyncIterator]();
-    const stop = (): void => void iterator.return?.();
+    const stop = (): void => void iterator.return?.().catch(() => undefined);
     for await (const frame of pipelined(this.#batches(iterator), DEPTH, frameOf, stop)) {
       yield this.#counted(frame);
     }
