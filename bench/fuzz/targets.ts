@@ -1,5 +1,6 @@
 import type { FuzzTarget } from "./target.ts";
 import { AGENT_TARGETS } from "./targets/agent.ts";
+import { DELTA_TARGETS } from "./targets/delta.ts";
 import { IMAGE_TARGETS } from "./targets/image.ts";
 import { MEMORY_TARGETS } from "./targets/memory.ts";
 import { NBD_TARGETS } from "./targets/nbd.ts";
@@ -10,6 +11,7 @@ import { USERDATA_TARGETS } from "./targets/userdata.ts";
 export const TARGETS: readonly FuzzTarget[] = [
   ...IMAGE_TARGETS,
   ...TRANSFER_TARGETS,
+  ...DELTA_TARGETS,
   ...NBD_TARGETS,
   ...MEMORY_TARGETS,
   ...REPOSITORY_TARGETS,
