@@ -20,6 +20,8 @@ import { Slots } from "./slots.ts";
 /** A level at which everything can be tried; the ratio of the real one to it is sampled. */
 const QUICK_LEVEL = 1;
 const QUICK_PATCH_LEVEL = 6;
+/** Below this level what has references is sampled once, at the level itself. */
+const SLOW_LEVEL = 18;
 const QUICK_FRAMES_MAX = 256;
 const SLOW_SAMPLES_MAX = 24;
 /** Times that packs are sampled: plain ones, and the two kinds with references, quickly and not. */
@@ -160,12 +162,16 @@ class Sampler {
     return candidates;
   }
 
-  /** Encodes `plans` in their order, at least one, as long as its share of time lasts. */
-  async solid(plans: readonly PackPlan[], level: number): Promise<Map<PackPlan, number>> {
+  /** Encodes `plans` in their order, at least one, as long as its shares of time last. */
+  async solid(
+    plans: readonly PackPlan[],
+    level: number,
+    samplings = 1,
+  ): Promise<Map<PackPlan, number>> {
     const sizes = new Map<PackPlan, number>();
     const left = [...plans];
     const { clock, budget_ms } = this.#input;
-    const end_ms = clock.monotonic() + budget_ms / SAMPLINGS_MAX;
+    const end_ms = clock.monotonic() + (samplings * budget_ms) / SAMPLINGS_MAX;
     const worker = async (): Promise<void> => {
       for (let plan = left.shift(); plan !== undefined; plan = left.shift()) {
         sizes.set(plan, wireBytesOf(await this.#solidFrames(plan, level)));
@@ -238,6 +244,10 @@ async function solidSamples(
   for (const kind of ["patched", "compressed", "own"] as const) {
     const some = of(kind);
     if (some.length === 0) continue;
+    if (level < SLOW_LEVEL) {
+      samples.push(scaled(kind, await sampler.solid(interleaved(some), level, 2), 1));
+      continue;
+    }
     const quick = await sampler.solid(interleaved(some), QUICK_PATCH_LEVEL);
     samples.push(await sampleOf(kind, sampler, quick, level));
   }
