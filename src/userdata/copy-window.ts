@@ -11,7 +11,9 @@ const BASE_AGE_ms = 30_000;
 const SHORT_BYTES = 4 * BLOCK_BYTES;
 const LONG_BYTES = MIB;
 /** Of so many answers the quickest counts: one that is late alone says nothing about a queue. */
-const ANSWERS = 8;
+const ANSWERS = 16;
+/** Of the window, while the guest waits for something. */
+const WAITED_FOR_SHARE = 0.75;
 /** It doubles in a round trip until there was a queue for the first time, then grows slowly. */
 const GAIN_LATER = 1 / 16;
 
@@ -19,7 +21,7 @@ const GAIN_LATER = 1 / 16;
  * Bytes that background fetches may have under way. It grows while answers come about as quickly as
  * they can, and shrinks when they come later, for then they wait in a queue in which a demanded block
  * would have to wait as well: delay-based, after LEDBAT (RFC 6817), with the answer's time in place
- * of the one-way delay. While the guest waits for a block, only one fetch goes on.
+ * of the one-way delay.
  */
 export class CopyWindow {
   #bytes = 2 * BLOCK_BYTES;
@@ -31,9 +33,13 @@ export class CopyWindow {
   /** Since then little is under way, so that the queue runs empty and the base shows anew. */
   #probeFrom_ms: number | undefined;
 
-  /** Most bytes that should be under way. */
+  /**
+   * Most bytes that should be under way. Less while the guest waits, so that what queue there is runs
+   * empty; not nothing, as a guest that always reads would keep the copy from ending.
+   */
   allowedBytes(demands: number): number {
-    return demands > 0 || this.#probeFrom_ms !== undefined ? PIECE_BYTES : this.#bytes;
+    if (this.#probeFrom_ms !== undefined) return PIECE_BYTES;
+    return demands > 0 ? Math.max(PIECE_BYTES, WAITED_FOR_SHARE * this.#bytes) : this.#bytes;
   }
 
   /** Most bytes in one request: a sixteenth, a quarter or all of 256 KiB. */
@@ -54,7 +60,7 @@ export class CopyWindow {
     if (this.#probeFrom_ms !== undefined) return;
     this.#lately_ms.push(took_ms - base_ms);
     if (this.#lately_ms.length > ANSWERS) this.#lately_ms.shift();
-    const target_ms = 3 + base_ms / 16;
+    const target_ms = 4 + base_ms / 12;
     const off = Math.max(-0.5, 1 - Math.min(...this.#lately_ms) / target_ms);
     if (off < 0) this.#gain = GAIN_LATER;
     const change = off < 0 ? off : off * this.#gain;

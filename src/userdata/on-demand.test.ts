@@ -176,7 +176,7 @@ test("given up, what is at the source fails and what is local stays", async () =
   await device.close();
 });
 
-test("the copier begins with hints and stands back while the guest waits", async () => {
+test("the copier begins with hints; what the guest waits for overtakes it", async () => {
   const source = new Source(blocksFilled(...Array.from({ length: 40 }, (_, block) => block + 1)));
   const { device } = await deviceFor(source, { stale: [blockRange(0, 40)] });
   source.hold();
@@ -201,7 +201,7 @@ test("the copier begins with hints and stands back while the guest waits", async
   assert.equal(source.bytes("background"), 40 * BLOCK_BYTES - 4096);
   // What else is in the block comes soon: after the rest of the hints.
   const after = source.asked.findIndex(({ range }) => range.offset === page.offset + 4096);
-  assert.ok(after > 8 && after <= 16, String(after));
+  assert.ok(after > 8 && after <= 32, String(after));
   await device.close();
 });
 

@@ -133,7 +133,7 @@ test("the window fills a link without a queue that a demand would notice", () =>
   ] as const) {
     const bytes = settle(new CopyWindow(), bytesPerMs, roundTrip_ms);
     const full = bytesPerMs * roundTrip_ms;
-    const most = full + bytesPerMs * (3 + roundTrip_ms / 16) + 128 * KIB;
+    const most = full + bytesPerMs * (4 + roundTrip_ms / 12) + 128 * KIB;
     assert.ok(bytes >= 0.8 * full && bytes <= most, `${bytes} for ${full}`);
   }
 });
@@ -148,10 +148,11 @@ test("answers that are late by themselves do not shrink the window", () => {
   assert.ok(window.allowedBytes(0) >= 0.9 * before, `${window.allowedBytes(0)} of ${before}`);
 });
 
-test("while the guest waits, one background fetch goes on and no more", () => {
+test("while the guest waits the queue runs empty, and the copy goes on", () => {
   const window = new CopyWindow();
+  assert.equal(window.requestBytes, 16 * KIB);
   settle(window, 125_000, 20);
-  assert.ok(window.allowedBytes(0) > 1024 * KIB && window.requestBytes === 256 * KIB);
-  assert.equal(window.allowedBytes(1), 16 * KIB);
-  assert.equal(new CopyWindow().requestBytes, 16 * KIB);
+  assert.ok(window.requestBytes === 256 * KIB);
+  // 2.5 MB fill the link.
+  assert.ok(window.allowedBytes(1) < 2.5e6 && window.allowedBytes(1) > 1e6);
 });
