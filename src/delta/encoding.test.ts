@@ -108,3 +108,17 @@ function encode(level: number, raw: Buffer, dictionary: Buffer): Buffer {
   }
   return zstdCompressSync(raw, { params, dictionary });
 }
+
+test("packs that refer to their own component take more work and leave less, unless direct", () => {
+  for (const option of ENCODING_OPTIONS) {
+    const conditions = { bitsPerSecond: 1e6, cores: 1 };
+    const plain = forecastEncoding(option, conditions, ADDITION);
+    const own = forecastEncoding(option, conditions, { ...ADDITION, ownBytes: ADDITION.rawBytes });
+    const share = option.encoding.kind === "direct" ? 1 : 0.5;
+    assert.equal(own.wireBytes, plain.wireBytes * share);
+    const swift = { bitsPerSecond: 1e15, cores: 1 };
+    const work = forecastEncoding(option, swift, { ...ADDITION, ownBytes: ADDITION.rawBytes });
+    const less = forecastEncoding(option, swift, ADDITION);
+    assert.equal(work.seconds, less.seconds * (share === 1 ? 1 : 2));
+  }
+});

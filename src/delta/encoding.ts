@@ -6,6 +6,11 @@ export interface EncodingFacts {
   readonly rawBytes: number;
   /** Raw bytes of contents that have a reference. */
   readonly patchableBytes: number;
+  /**
+   * Raw bytes of packs that refer to their own component: they leave about half of what plain ones
+   * do, and are made one at a time, for their memory.
+   */
+  readonly ownBytes?: number;
   /** By solid level, the share (0 to 1) of `rawBytes` whose packs are in the cache. */
   readonly cachedShares?: ReadonlyMap<number, number>;
 }
@@ -52,6 +57,10 @@ export const ENCODING_OPTIONS: readonly EncodingOption[] = [
   option({ kind: "solid", level: 19 }, [2.4, 0.208], [8.7, 0.0276]),
 ];
 
+/** What packs that refer to their own component take of processors, and leave, against plain ones. */
+const OWN_WORK = 2;
+const OWN_LEFT = 0.5;
+
 /** How long an encoding takes, and what it puts on the wire. */
 export interface EncodingForecast {
   readonly seconds: number;
@@ -65,9 +74,13 @@ export function forecastEncoding(
   facts: EncodingFacts,
 ): EncodingForecast {
   const cached = cachedShare(choice.encoding, facts);
-  const plainBytes = facts.rawBytes - facts.patchableBytes;
-  const cpu_s = (plainBytes / choice.plain_MBps + facts.patchableBytes / choice.patched_MBps) / 1e6;
-  const wireBytes = plainBytes * choice.plainRatio + facts.patchableBytes * choice.patchedRatio;
+  const { patchableBytes } = facts;
+  const ownBytes = choice.encoding.kind === "direct" ? 0 : (facts.ownBytes ?? 0);
+  const plainBytes = facts.rawBytes - patchableBytes;
+  const workBytes = plainBytes + (OWN_WORK - 1) * ownBytes;
+  const cpu_s = (workBytes / choice.plain_MBps + patchableBytes / choice.patched_MBps) / 1e6;
+  const leftBytes = plainBytes - (1 - OWN_LEFT) * ownBytes;
+  const wireBytes = leftBytes * choice.plainRatio + patchableBytes * choice.patchedRatio;
   const bitsPerSecond = conditions.bitsPerSecond ?? BITS_PER_SECOND_UNKNOWN;
   const seconds = Math.max(
     (cpu_s * (1 - cached)) / conditions.cores,

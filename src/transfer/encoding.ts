@@ -19,6 +19,8 @@ const MEMORY_BYTES = 80 * MIB;
 const MEMORY_SLOW_BYTES = 384 * MIB;
 /** Every memory that packs may have been made with, the larger first. */
 export const ENCODING_MEMORY_BYTES = [MEMORY_SLOW_BYTES, MEMORY_BYTES] as const;
+/** With references as large as the pack the trees are worth their memory, many roots are not. */
+const OWN_HASH_LOG = 20;
 /** Tables are not made smaller than this, whatever the budget. */
 const TABLE_LOG_MIN = 17;
 
@@ -90,9 +92,12 @@ export function packParameters(
   memoryBytes: number,
 ): SolidParameters {
   let parameters = solidParameters(level, plan.rawBytes, referenceBytes(plan));
+  const isOwn = plan.own !== undefined && level >= TREE_LEVEL;
+  if (isOwn)
+    parameters = { ...parameters, hashLog: Math.min(parameters.hashLog ?? 0, OWN_HASH_LOG) };
   // Few packs are no differences after all: two at a time are worth more than their tables.
   const isDifference = isPatch(plan) && triesDifference(level);
-  const share = isDifference ? memoryBytes / 2 : memoryBytes;
+  const share = isDifference && !isOwn ? memoryBytes / 2 : memoryBytes;
   while (packMemoryBytes(plan, parameters) > share) {
     const { hashLog = DEFAULT_LOGS.hashLog, chainLog = DEFAULT_LOGS.chainLog } = parameters;
     if (Math.max(hashLog, chainLog) <= TABLE_LOG_MIN) break;
@@ -136,6 +141,10 @@ export function encodingOf(
     pending.reduce((total, pack) => total + count(pack), 0);
   const rawBytes = sum(({ plan }) => plan.rawBytes);
   const patchableBytes = sum(({ plan }) => (isPatch(plan) ? plan.rawBytes : 0));
+  const memoryBytes = encodingMemoryBytes(conditions.bitsPerSecond);
+  const ownBytes = sum(({ plan }) =>
+    planWithin(plan, memoryBytes).own === undefined ? 0 : plan.rawBytes,
+  );
   const shares = SOLID_LEVELS.map((level) => {
     const cached = sum(({ plan, cachedLevels }) =>
       cachedLevels.includes(level) ? plan.rawBytes : 0,
@@ -145,7 +154,7 @@ export function encodingOf(
   const { bitsPerSecond, cores } = conditions;
   const encoding = chooseEncoding(
     { cores, ...(bitsPerSecond === undefined ? {} : { bitsPerSecond }) },
-    { rawBytes: Math.max(1, rawBytes), patchableBytes, cachedShares: new Map(shares) },
+    { rawBytes: Math.max(1, rawBytes), patchableBytes, ownBytes, cachedShares: new Map(shares) },
   );
   return encoding.kind === "direct" ? encoding : bestCached(encoding.level, pending[0]);
 }
