@@ -75,6 +75,11 @@ export interface OnDemandDevice extends BlockDevice {
    * local stays, and writes go on.
    */
   abandon(reason: Error): void;
-  /** When all is local: flushes and removes the map; the local file alone is the disk then. */
+  /**
+   * When all is local and the hypervisor uses the local file itself: flushes and removes the map. Not
+   * before, since a disk that is opened again without a map is taken for one before the switch.
+   *
+   * @throws `userdata.not-complete` (misuse)
+   */
   finish(): Promise<void>;
 }
