@@ -145,7 +145,10 @@ test("a migration that is blocked, cancelled or bereft of its destination leaves
   await t.test("cancelled while active, and at the switch", async () => {
     for (const status of ["active", "pre-switchover"] as const) {
       const { incoming, socketPath } = await receive();
-      await source.emigrate({ socketPath, rate_Bps: status === "active" ? 1e6 : 1e9 });
+      const rate_Bps = status === "active" ? 1e6 : 1e9;
+      await source.emigrate({ socketPath, rate_Bps, maySlowDown: true });
+      await source.slowDown(40);
+      await source.allowDowntime(200);
       assert.equal(await source.until([status], WAIT), status);
       assert.equal(await source.cancel(), "cancelled");
       assert.equal((await source.state()).run, "running");
