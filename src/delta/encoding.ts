@@ -53,7 +53,7 @@ export const ENCODING_OPTIONS: readonly EncodingOption[] = [
   option({ kind: "solid", level: 3 }, [139, 0.259], [60, 0.0323]),
   option({ kind: "solid", level: 6 }, [75, 0.242], [60, 0.0317]),
   option({ kind: "solid", level: 9 }, [48, 0.234], [56, 0.0314]),
-  option({ kind: "solid", level: 18 }, [2.7, 0.209], [12, 0.0281]),
+  option({ kind: "solid", level: 18 }, [2.7, 0.209], [26, 0.0297]),
   option({ kind: "solid", level: 19 }, [2.4, 0.208], [8.7, 0.0276]),
 ];
 

@@ -41,7 +41,7 @@ test("moved addresses become a difference from level 3 on, on threads and withou
   const fresh = moved(old);
   const before = bytesOf(old, fresh);
   assert.equal((await encodeWhole(before, optionsOf(1, before)))?.kind, "solid");
-  for (const level of [3, 9, 18]) {
+  for (const level of [3, 9, 19]) {
     const here = bytesOf(old, fresh);
     const there = bytesOf(old, fresh);
     const made = await encodeWhole(here, optionsOf(level, here));

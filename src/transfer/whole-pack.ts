@@ -27,8 +27,8 @@ export interface WholeOptions {
   readonly threads: DifferenceThreads | undefined;
 }
 
-/** From this level on there is time to compare. */
-const THOROUGH_LEVEL = 18;
+/** From this level on, where time is not short, both ways are compared. */
+const THOROUGH_LEVEL = 19;
 /** A difference shorter than this share is hardly ever the larger one. */
 const CERTAIN_SHARE = 0.02;
 /** Stands for the kind in the cache, in front of the frame. */
