@@ -101,7 +101,8 @@ class Qemu implements Hypervisor {
     this.#probeKernelPath ??= specification.disks.kernelPath;
     const launch = await launchMachine(this.#world, layout, specification, {
       program: this.#program,
-      version: await this.#askVersion(),
+      // Where there is no program, the launch says so.
+      version: await this.#askVersion().catch(() => "unknown"),
       cpuModel: this.#cpuModel,
       machineType: this.#options.machineType ?? "pc-q35-7.2",
       accelerator: await this.#accelerator(specification.disks.kernelPath),
@@ -208,6 +209,9 @@ class Qemu implements Hypervisor {
     this.#version ??= this.#world.processes
       .run(this.#program, ["--version"], { timeout_ms: 10_000 })
       .then(({ output }) => versionOf(Buffer.from(output).toString("utf8")));
+    this.#version.catch(() => {
+      this.#version = undefined;
+    });
     return this.#version;
   }
 
