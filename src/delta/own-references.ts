@@ -29,9 +29,6 @@ export interface OwnReferences {
   readonly except?: ReadonlySet<number>;
 }
 
-/** The kind of content that is searched by relatives only. */
-const PROGRAMS = "elf";
-
 /** Name by which programs and libraries of one origin are recognised: without `lib`. */
 export function familyName(path: string): string {
   return baseName(path).replace(/^lib/, "");
@@ -41,7 +38,7 @@ export function familyName(path: string): string {
  * Gives packs references to contents of packs before them, which the receiver has by then: for each
  * large content the most similar one by sketch, and those of the same kind whose names have the
  * longest beginning in common. Where there is nothing of the kind, a pack that goes on with the kind
- * of the pack before it refers to that, but for programs. Only contents that earlier packs have
+ * of the pack before it refers to that. Only contents that earlier packs have
  * whole are referred to; what there is no room for is left out, the least similar first.
  *
  * @param plans without references, in the order in which they are sent
@@ -78,11 +75,10 @@ function wholeWith(
   });
 }
 
-/** Texts of one kind go on in the next pack; programs have relatives or nothing in common. */
+/** Contents of one kind go on in the next pack. */
 function continues(fact: WantedFact | undefined, before: WantedFact | undefined): boolean {
   if (fact === undefined || before === undefined) return false;
-  const kind = kindOf(fact.path);
-  return kind !== PROGRAMS && kind === kindOf(before.path);
+  return kindOf(fact.path) === kindOf(before.path);
 }
 
 function referenceTo({ content, sizeBytes }: WantedFact, base: number): PackReference {
