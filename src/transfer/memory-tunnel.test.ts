@@ -14,6 +14,7 @@ import { bytesPrefix, encodeJson } from "./messages.ts";
 import { FLAG_ZSTD, REPLY_BYTES_MAX, REPLY_WINDOW_BYTES, TYPE } from "./protocol.ts";
 import { startRelay } from "./relay.suite.ts";
 import { ReplyQueue, ReplyWindow, encodeTaken } from "./return-path.ts";
+import { aheadBytes } from "./send-memory.ts";
 
 let clouds: Clouds;
 before(async () => {
@@ -164,6 +165,27 @@ test("a hypervisor that takes no replies holds up who replies", async () => {
   await sending;
   await until(() => Buffer.concat(replies).length === 1_000_000);
   await tunnel.close();
+});
+
+test("little is taken ahead of a slow link", async () => {
+  const { source, out } = hypervisor();
+  const server = await clouds.serving(source, { bytesPerSecondMax: 50_000 });
+  const tunnel = await clouds.receiving(portOf(server)).tunnelMemory(soon());
+  let written = 0;
+  while (written < 4 * MIB) {
+    written += 4096;
+    if (out.write(Buffer.alloc(4096, 1))) continue;
+    const drained = once(out, "drain").then(() => true);
+    const waited = new Promise<boolean>((resolve) => setTimeout(() => resolve(false), 200));
+    if (!(await Promise.race([drained, waited]))) break;
+  }
+  // The pipe, what is taken ahead, one frame on its way, and what crosses meanwhile.
+  assert.ok(written < 400_000, `${written} bytes`);
+  await tunnel.close();
+  assert.equal(aheadBytes(undefined), 64 * 1024);
+  assert.equal(aheadBytes(1e6), 64 * 1024);
+  assert.equal(aheadBytes(100e6), 250_000);
+  assert.equal(aheadBytes(10e9), 512 * 1024);
 });
 
 test("replies go on while the chunks wait", async () => {

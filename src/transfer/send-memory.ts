@@ -1,32 +1,50 @@
 import type { DataSource, MemoryTunnel } from "./contract.ts";
+import { linkBitsPerSecond } from "./encoding.ts";
 import { peerError } from "./errors.ts";
 import { bytesPrefix } from "./messages.ts";
 import { FRAME_COST_BYTES, TYPE } from "./protocol.ts";
 import { ReplyQueue, encodeTaken } from "./return-path.ts";
-import type { OutgoingStream } from "./sender-stream.ts";
+import type { OutgoingStream, SenderLink } from "./sender-stream.ts";
 
 /** Most bytes that are joined to one frame. */
-const FRAME_BYTES_MAX = 128 * 1024;
-/** What is taken from the hypervisor ahead of the link. */
-const AHEAD_BYTES_MAX = 256 * 1024;
+const FRAME_BYTES_MAX = 256 * 1024;
+/**
+ * What is taken from the hypervisor ahead of the link: what the link carries in this time, within
+ * bounds. A page that a guest waits for comes behind it, in the same stream.
+ */
+const AHEAD_ms = 20;
+const AHEAD_BYTES_MIN = 64 * 1024;
+const AHEAD_BYTES_MAX = 512 * 1024;
+
+/** Undefined where the rate is not known. Pure. */
+export function aheadBytes(bitsPerSecond: number | undefined): number {
+  if (bitsPerSecond === undefined) return AHEAD_BYTES_MIN;
+  const bytes = (bitsPerSecond / 8) * (AHEAD_ms / 1000);
+  return Math.min(AHEAD_BYTES_MAX, Math.max(AHEAD_BYTES_MIN, bytes));
+}
 
 /**
  * Between the hypervisor and the link: what comes while the link is busy is joined, what comes while
  * it is idle leaves at once.
  */
 class Ahead {
+  readonly #bytesMax: () => number;
   readonly #chunks: Uint8Array[] = [];
   #costBytes = 0;
   #over: { readonly reason: unknown } | { readonly reason?: never } | undefined;
   #hasRoom = (): void => undefined;
   #hasNews = (): void => undefined;
 
+  constructor(bytesMax: () => number) {
+    this.#bytesMax = bytesMax;
+  }
+
   /** Resolves when more may be put. @throws the reason of {@link fail} */
   async put(chunk: Uint8Array): Promise<void> {
     if (chunk.length > 0) this.#chunks.push(chunk);
     this.#costBytes += chunk.length + FRAME_COST_BYTES;
     this.#hasNews();
-    while (this.#costBytes >= AHEAD_BYTES_MAX && this.#over === undefined) {
+    while (this.#costBytes >= this.#bytesMax() && this.#over === undefined) {
       await new Promise<void>((resolve) => (this.#hasRoom = resolve));
     }
     this.#check();
@@ -123,9 +141,9 @@ async function sendChunks(stream: OutgoingStream, ahead: Ahead): Promise<void> {
 async function carry(
   stream: OutgoingStream,
   tunnel: MemoryTunnel,
-  replies: ReplyQueue,
+  { replies, meter }: { readonly replies: ReplyQueue; readonly meter: SenderLink["meter"] },
 ): Promise<void> {
-  const ahead = new Ahead();
+  const ahead = new Ahead(() => aheadBytes(linkBitsPerSecond(meter.rate())));
   const abort = (): void => ahead.fail(stream.signal.reason);
   stream.signal.throwIfAborted();
   stream.signal.addEventListener("abort", abort, { once: true });
@@ -149,7 +167,7 @@ async function carry(
  */
 export async function sendMemory(
   stream: OutgoingStream,
-  source: Pick<DataSource, "openMemory">,
+  { source, meter }: Pick<SenderLink, "meter"> & { readonly source: DataSource },
 ): Promise<void> {
   const { replies = new ReplyQueue() } = stream;
   if (source.openMemory === undefined) {
@@ -157,7 +175,7 @@ export async function sendMemory(
   }
   const tunnel = await source.openMemory();
   try {
-    await carry(stream, tunnel, replies);
+    await carry(stream, tunnel, { replies, meter });
   } catch (cause) {
     await tunnel.close(cause);
     throw cause;

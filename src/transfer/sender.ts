@@ -136,7 +136,7 @@ class Sender {
         return sendReads(stream, device, { reads, level });
       });
     } else if (open.kind === "memory") {
-      await sendMemory(stream, source);
+      await sendMemory(stream, this.#session);
     } else if (open.kind === "map") {
       await sendMap(stream, source, open.name);
     } else {
