@@ -65,7 +65,7 @@ function tableBytes(parameters: SolidParameters): number {
  * of its own), its tables (one for the frame, one for a dictionary), and buffers; or what making a
  * difference takes.
  */
-export function packMemoryBytes(plan: PackPlan, parameters: SolidParameters): number {
+function packMemoryBytes(plan: PackPlan, parameters: SolidParameters): number {
   const references = referenceBytes(plan);
   const tables = tableBytes(parameters) * (references > 0 ? 2 : 1);
   const solid = plan.rawBytes + 2 * references + tables + 16 * MIB;
