@@ -99,6 +99,7 @@ export interface HotStatistics {
 export interface HotEnd {
   /** Where the migration and the guest's processors are, asked now. */
   state(): Promise<{ readonly migration: HotStatus; readonly run: RunState }>;
+  /** @throws `hypervisor.qmp-timeout` after 2 s: the hypervisor hangs, see {@link HotSource.cancel} */
   statistics(): Promise<HotStatistics>;
   /**
    * Events from now on, until `signal` is aborted, the end is closed or the process is gone (the

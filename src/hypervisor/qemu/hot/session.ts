@@ -14,6 +14,8 @@ const WORDS_BYTES_MAX = 4096;
 /** A monitor that closes is followed by the end of its process, at once or never. */
 const GONE_MS = 2000;
 const PAUSE_MS = 10_000;
+/** A QEMU that does not answer this soon hangs, and its guest may be standing still. */
+const ANSWER_MS = 2000;
 const SETTLE_MS = 100;
 const SETTLE_TRIES = 10;
 
@@ -73,7 +75,7 @@ export class HotSession {
   /** The downtime is there some 300 ms after the end, so it is waited for. */
   async statistics(): Promise<HotStatistics> {
     for (let tries = 1; ; tries++) {
-      const { blockedBy: _, ...statistics } = await this.info();
+      const { blockedBy: _, ...statistics } = await this.info(ANSWER_MS);
       const settled = statistics.status !== "completed" || statistics.downtime_ms !== undefined;
       if (settled || tries === SETTLE_TRIES) return statistics;
       await this.#world.clock.sleep(SETTLE_MS);
