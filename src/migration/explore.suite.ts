@@ -156,8 +156,9 @@ class World {
   }
 
   edges(m: Model): Edge[] {
-    const { eventFromDestination } = this.#machines;
-    const toSource = m.sentByD.map((sent) => this.onSource(m, eventFromDestination(sent)));
+    const machines = this.#machines;
+    const heard = m.sentByD.map((sent) => machines.eventFromDestination(sent));
+    const toSource = heard.map((event) => this.onSource(m, event));
     const toDestination = m.sentByS.map((sent) => this.#deliverToDestination(m, sent));
     return [
       ...[...toSource, ...toDestination].map((to) => ({ to, progress: true })),
