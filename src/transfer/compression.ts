@@ -1,7 +1,7 @@
 import { constants, zstdCompress, zstdDecompress } from "node:zlib";
 import { ENCODING_OPTIONS, forecastEncoding, type EncodingOption } from "#delta";
 import { violation } from "./errors.ts";
-import type { LinkRate } from "./meter.ts";
+import { linkBitsPerSecond, type LinkRate } from "./meter.ts";
 import { RAW_BYTES_MAX } from "./protocol.ts";
 
 const WINDOW_LOG = 20;
@@ -40,9 +40,8 @@ const DIRECT_OPTIONS: readonly EncodingOption[] = [
  * @param cores processors that are free to compress: above 0
  */
 export function compressionLevel(rate: LinkRate, cores = 1): number | undefined {
-  const { limitBitsPerSecond = Infinity, availableBitsPerSecond = Infinity } = rate;
-  const bitsPerSecond = Math.min(limitBitsPerSecond, availableBitsPerSecond);
-  if (bitsPerSecond === Infinity) return LEVEL_UNKNOWN;
+  const bitsPerSecond = linkBitsPerSecond(rate);
+  if (bitsPerSecond === undefined) return LEVEL_UNKNOWN;
   const facts = { rawBytes: 1e6, patchableBytes: 0 };
   const best = DIRECT_OPTIONS.map(({ encoding, ...option }) => ({
     level: encoding.level,

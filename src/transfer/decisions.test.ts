@@ -11,8 +11,7 @@ import { chooseVersion } from "./handshake.ts";
 import { startKeepalive } from "./keepalive.ts";
 import { rateLimiter } from "./limiter.ts";
 import { backoff_ms } from "./link.ts";
-import { linkBitsPerSecond } from "./encoding.ts";
-import { LinkMeter } from "./meter.ts";
+import { linkBitsPerSecond, LinkMeter } from "./meter.ts";
 import { TIMING } from "./protocol.ts";
 import {
   confirmToken,

@@ -1,6 +1,5 @@
 /** How a stream of contents is compressed: decided anew for every pack. Pure. */
 import {
-  BITS_PER_SECOND_UNKNOWN,
   SOLID_LEVELS,
   chooseEncoding,
   differenceMemoryBytes,
@@ -9,7 +8,6 @@ import {
   type PackPlan,
   type SolidParameters,
 } from "#delta";
-import { HEADROOM, type LinkRate } from "./meter.ts";
 import { referenceBytes, withoutOwn } from "./pack-plan.ts";
 
 const MIB = 2 ** 20;
@@ -27,26 +25,6 @@ const TABLE_LOG_MIN = 17;
 /** Memory that the packs in hand of a session may take at its sender. */
 export function encodingMemoryBytes(bitsPerSecond: number | undefined): number {
   return (bitsPerSecond ?? Infinity) < SLOW_BITS_PER_SECOND ? MEMORY_SLOW_BYTES : MEMORY_BYTES;
-}
-
-/** A round trip below this is one machine room's. */
-const NEAR_ms = 2;
-/** Assumed of such a link until something is measured. */
-const NEAR_BITS_PER_SECOND = 10e9;
-
-/** Of a link that was never full; Infinity where there is nothing to go by. */
-function assumedBitsPerSecond({ roundTrip_ms = Infinity, measuredBitsPerSecond = 0 }: LinkRate) {
-  const leastBitsPerSecond = HEADROOM * measuredBitsPerSecond;
-  if (roundTrip_ms < NEAR_ms) return Math.max(NEAR_BITS_PER_SECOND, leastBitsPerSecond);
-  return leastBitsPerSecond > BITS_PER_SECOND_UNKNOWN ? leastBitsPerSecond : Infinity;
-}
-
-/** What the link carries, as far as it is known: at most the limit. */
-export function linkBitsPerSecond(rate: LinkRate): number | undefined {
-  const { limitBitsPerSecond = Infinity, availableBitsPerSecond = assumedBitsPerSecond(rate) } =
-    rate;
-  const bitsPerSecond = Math.min(limitBitsPerSecond, availableBitsPerSecond);
-  return bitsPerSecond === Infinity ? undefined : bitsPerSecond;
 }
 
 /** Tables as zstd has them at its highest levels; it has smaller ones below. */

@@ -1,4 +1,5 @@
 import type { Clock } from "#core";
+import { BITS_PER_SECOND_UNKNOWN } from "#delta";
 import type { Delivered } from "./delivery.ts";
 
 /** What a sender knows about its link. */
@@ -34,7 +35,7 @@ const IDLE_ms = 500;
 const WEIGHT = 0.5;
 const GROWING = 1.25;
 /** By how much the link may be quicker than a flow that does not fill it. */
-export const HEADROOM = 2;
+const HEADROOM = 2;
 /** A side that is busier than this is what data waits for, not the link. */
 const BUSY = 0.8;
 
@@ -153,4 +154,24 @@ export class LinkMeter {
     const entries = Object.entries(known).filter(([, value]) => value !== undefined);
     return { ...this.#limit, ...(Object.fromEntries(entries) as Partial<LinkRate>) };
   }
+}
+
+/** A round trip below this is one machine room's. */
+const NEAR_ms = 2;
+/** Assumed of such a link until something is measured. */
+const NEAR_BITS_PER_SECOND = 10e9;
+
+/** Of a link that was never full; Infinity where there is nothing to go by. */
+function assumedBitsPerSecond({ roundTrip_ms = Infinity, measuredBitsPerSecond = 0 }: LinkRate) {
+  const leastBitsPerSecond = HEADROOM * measuredBitsPerSecond;
+  if (roundTrip_ms < NEAR_ms) return Math.max(NEAR_BITS_PER_SECOND, leastBitsPerSecond);
+  return leastBitsPerSecond > BITS_PER_SECOND_UNKNOWN ? leastBitsPerSecond : Infinity;
+}
+
+/** What the link carries, as far as it is known: at most the limit. */
+export function linkBitsPerSecond(rate: LinkRate): number | undefined {
+  const { limitBitsPerSecond = Infinity, availableBitsPerSecond = assumedBitsPerSecond(rate) } =
+    rate;
+  const bitsPerSecond = Math.min(limitBitsPerSecond, availableBitsPerSecond);
+  return bitsPerSecond === Infinity ? undefined : bitsPerSecond;
 }

@@ -1,7 +1,7 @@
 /** Compression of CHANGES against the old blocks and the frame before. */
 import { isZero } from "#block";
 import { violation } from "./errors.ts";
-import type { LinkRate } from "./meter.ts";
+import { linkBitsPerSecond, type LinkRate } from "./meter.ts";
 import { compressFrame, decompressFrame, dictionaryOf } from "./solid.ts";
 import { RAW_BYTES_MAX } from "./protocol.ts";
 
@@ -21,9 +21,8 @@ const WINDOW_LOG = 20;
 
 /** The level (3, 9 or 19) for changes on a link, or undefined for none. Pure. */
 export function patchLevel(rate: LinkRate, cores: number): number | undefined {
-  const { limitBitsPerSecond = Infinity, availableBitsPerSecond = Infinity } = rate;
-  const bitsPerSecond = Math.min(limitBitsPerSecond, availableBitsPerSecond);
-  if (bitsPerSecond === Infinity) return LEVEL_UNKNOWN;
+  const bitsPerSecond = linkBitsPerSecond(rate);
+  if (bitsPerSecond === undefined) return LEVEL_UNKNOWN;
   return LEVELS.find(({ bitsPerSecondMax }) => bitsPerSecond <= bitsPerSecondMax * cores)?.level;
 }
 

@@ -7,14 +7,13 @@ import {
   ENCODING_MEMORY_BYTES,
   encodingMemoryBytes,
   encodingOf,
-  linkBitsPerSecond,
   neededMemoryBytes,
 } from "./encoding.ts";
 import { peerError } from "./errors.ts";
 import { heldOf, withoutHeld, type HeldTuple } from "./held-parts.ts";
 import { PackEncoder, type ReadyFrame } from "./pack-encoder.ts";
 import { planContents, plansFrom } from "./pack-plan.ts";
-import type { LinkMeter } from "./meter.ts";
+import { linkBitsPerSecond, type LinkMeter } from "./meter.ts";
 import { PACK_WIRE_BYTES_MAX, RAW_BYTES_MAX } from "./protocol.ts";
 import type { OutgoingStream } from "./sender-stream.ts";
 import { decodeWant, wantedIndices } from "./want.ts";

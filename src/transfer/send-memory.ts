@@ -1,5 +1,5 @@
+import { linkBitsPerSecond } from "./meter.ts";
 import type { DataSource, MemoryTunnel } from "./contract.ts";
-import { linkBitsPerSecond } from "./encoding.ts";
 import { peerError } from "./errors.ts";
 import { bytesPrefix } from "./messages.ts";
 import { FRAME_COST_BYTES, TYPE } from "./protocol.ts";

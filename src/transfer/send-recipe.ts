@@ -1,8 +1,8 @@
+import { linkBitsPerSecond } from "./meter.ts";
 import type { Digest } from "#core";
 import { BITS_PER_SECOND_UNKNOWN, solidParameters } from "#delta";
 import { encodeRecipe } from "#image";
 import type { HeldRecipe } from "#repository";
-import { linkBitsPerSecond } from "./encoding.ts";
 import { peerError } from "./errors.ts";
 import {
   RECIPE_BYTES_MAX,
