@@ -11,6 +11,8 @@ export interface EncodingFacts {
    * do, and are made one at a time, for their memory.
    */
   readonly ownBytes?: number;
+  /** Packs that would be solid; 0 where it is not known. */
+  readonly packs?: number;
   /** By solid level, the share (0 to 1) of `rawBytes` whose packs are in the cache. */
   readonly cachedShares?: ReadonlyMap<number, number>;
 }
@@ -61,6 +63,9 @@ export const ENCODING_OPTIONS: readonly EncodingOption[] = [
 const OWN_WORK = 2;
 const OWN_LEFT = 0.5;
 
+/** What a solid pack takes besides: contents and references are read, and it is put into the cache. */
+export const PACK_OVERHEAD_s = 0.02;
+
 /** How long an encoding takes, and what it puts on the wire. */
 export interface EncodingForecast {
   readonly seconds: number;
@@ -78,7 +83,9 @@ export function forecastEncoding(
   const ownBytes = choice.encoding.kind === "direct" ? 0 : (facts.ownBytes ?? 0);
   const plainBytes = facts.rawBytes - patchableBytes;
   const workBytes = plainBytes + (OWN_WORK - 1) * ownBytes;
-  const cpu_s = (workBytes / choice.plain_MBps + patchableBytes / choice.patched_MBps) / 1e6;
+  const packs = choice.encoding.kind === "direct" ? 0 : (facts.packs ?? 0);
+  const coding_s = (workBytes / choice.plain_MBps + patchableBytes / choice.patched_MBps) / 1e6;
+  const cpu_s = coding_s + packs * PACK_OVERHEAD_s;
   const leftBytes = plainBytes - (1 - OWN_LEFT) * ownBytes;
   const wireBytes = leftBytes * choice.plainRatio + patchableBytes * choice.patchedRatio;
   const bitsPerSecond = conditions.bitsPerSecond ?? BITS_PER_SECOND_UNKNOWN;
@@ -94,16 +101,18 @@ function cachedShare(encoding: Encoding, facts: EncodingFacts): number {
   return facts.cachedShares?.get(encoding.level) ?? 0;
 }
 
-/** The encoding that ends soonest; of equally fast ones that with the fewest bytes on the wire. */
+/** Forecasts are not better than this: what would end so little later counts as equally fast. */
+export const EQUAL_SHARE = 1.15;
+
+/** The encoding that ends soonest; of about equally fast ones that with the fewest bytes on the wire. */
 export function chooseEncoding(conditions: EncodingConditions, facts: EncodingFacts): Encoding {
-  let best: { readonly encoding: Encoding; readonly forecast: EncodingForecast } | undefined;
-  for (const choice of ENCODING_OPTIONS) {
-    const forecast = forecastEncoding(choice, conditions, facts);
-    const sooner =
-      best === undefined ||
-      forecast.seconds < best.forecast.seconds ||
-      (forecast.seconds === best.forecast.seconds && forecast.wireBytes < best.forecast.wireBytes);
-    if (sooner) best = { encoding: choice.encoding, forecast };
-  }
+  const forecasts = ENCODING_OPTIONS.map((choice) => ({
+    encoding: choice.encoding,
+    ...forecastEncoding(choice, conditions, facts),
+  }));
+  const soonest_s = Math.min(...forecasts.map(({ seconds }) => seconds));
+  const [best] = forecasts
+    .filter(({ seconds }) => seconds <= EQUAL_SHARE * soonest_s)
+    .toSorted((a, b) => a.wireBytes - b.wireBytes || a.seconds - b.seconds);
   return best?.encoding ?? { kind: "direct", level: undefined };
 }

@@ -7,10 +7,12 @@ export {
   BITS_PER_SECOND_UNKNOWN,
   chooseEncoding,
   ENCODING_OPTIONS,
+  EQUAL_SHARE,
   type EncodingFacts,
   type EncodingForecast,
   type EncodingOption,
   forecastEncoding,
+  PACK_OVERHEAD_s,
 } from "./encoding.ts";
 export { type PairedContent, PATCHED_LIMITS, planPacks } from "./packs.ts";
 export { chooseReferences } from "./references.ts";

@@ -13,7 +13,7 @@ import { referenceBytes, withoutOwn } from "./pack-plan.ts";
 const MIB = 2 ** 20;
 /** Below this rate a migration may use more memory: there it buys the most. */
 export const SLOW_BITS_PER_SECOND = 20e6;
-const MEMORY_BYTES = 80 * MIB;
+const MEMORY_BYTES = 72 * MIB;
 const MEMORY_SLOW_BYTES = 384 * MIB;
 /** Every memory that packs may have been made with, the larger first. */
 export const ENCODING_MEMORY_BYTES = [MEMORY_SLOW_BYTES, MEMORY_BYTES] as const;
@@ -132,7 +132,13 @@ export function encodingOf(
   const { bitsPerSecond, cores } = conditions;
   const encoding = chooseEncoding(
     { cores, ...(bitsPerSecond === undefined ? {} : { bitsPerSecond }) },
-    { rawBytes: Math.max(1, rawBytes), patchableBytes, ownBytes, cachedShares: new Map(shares) },
+    {
+      rawBytes: Math.max(1, rawBytes),
+      patchableBytes,
+      ownBytes,
+      packs: pending.length,
+      cachedShares: new Map(shares),
+    },
   );
   return encoding.kind === "direct" ? encoding : bestCached(encoding.level, pending[0]);
 }

@@ -14,7 +14,7 @@ import { violation } from "./errors.ts";
 const NOTHING = Buffer.alloc(0);
 /** A buffer for the longest frames, with their prefix. */
 const SPARE_BYTES = 2 ** 20 + 4096;
-const SPARES_MAX = 32;
+const SPARES_MAX = 16;
 
 export interface FrameHeader {
   readonly length: number;

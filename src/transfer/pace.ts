@@ -1,12 +1,10 @@
-import { ENCODING_OPTIONS, forecastEncoding, type PackPlan } from "#delta";
+import { ENCODING_OPTIONS, forecastEncoding, PACK_OVERHEAD_s, type PackPlan } from "#delta";
 import type { Clock } from "#core";
 import { isPatch } from "./encoding.ts";
 
 /** Below this share of what the table says a measurement is taken for a hiccup. */
 const PACE_MIN = 0.05;
 const PACE_MAX = 1.5;
-/** What every pack takes besides, on a host as the table's: it is read, and put into the cache. */
-const OVERHEAD_s = 0.02;
 /** Seconds of expected work after which a measurement counts as much as all before it. */
 const MEMORY_s = 2;
 
@@ -43,7 +41,7 @@ export class Pace {
   async of<T>(plan: PackPlan, level: number, work: () => Promise<T>): Promise<T> {
     const begin_ms = this.#clock.monotonic();
     const result = await work();
-    const took_s = (this.#clock.monotonic() - begin_ms) / 1000 - OVERHEAD_s;
+    const took_s = (this.#clock.monotonic() - begin_ms) / 1000 - PACK_OVERHEAD_s;
     const expected_s = expectedSeconds(plan, level);
     if (expected_s !== undefined && took_s > 0) this.#learn(expected_s, took_s);
     return result;
