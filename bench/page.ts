@@ -19,7 +19,7 @@ function table(name: string): string {
 export function writePage(): void {
   const names = readdirSync(join(BENCH, "results")).toSorted();
   const intro =
-    "Written by `make bench` from `bench/results`. `ratio` is ours / peer; absolute figures\ndepend on the machine, ratios less so. A run with `--only` keeps the other rows, so rows of one table may\nbe of different runs: those of `transfer` are of several runs of one day, while other programs ran too.\n";
+    "Written by `make bench` from `bench/results`. `ratio` is ours / peer; absolute figures\ndepend on the machine, ratios less so. A run with `--only` keeps the other rows, so rows of one table may\nbe of different runs: those of `transfer` are of several runs of one night on a machine without other work,\nthe rows of the data disk of an earlier day.\n";
   const page = `# Benchmark results\n\n${intro}\n${names.map(table).join("\n")}`;
   writeFileSync(join(BENCH, "RESULTS.md"), page);
 }

@@ -14,7 +14,7 @@ const MIB = 2 ** 20;
 /** Below this rate a migration may use more memory: there it buys the most. */
 export const SLOW_BITS_PER_SECOND = 20e6;
 const MEMORY_BYTES = 72 * MIB;
-const MEMORY_SLOW_BYTES = 384 * MIB;
+const MEMORY_SLOW_BYTES = 288 * MIB;
 /** Every memory that packs may have been made with, the larger first. */
 export const ENCODING_MEMORY_BYTES = [MEMORY_SLOW_BYTES, MEMORY_BYTES] as const;
 /** With references as large as the pack the trees are worth their memory, many roots are not. */

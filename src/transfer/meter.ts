@@ -136,8 +136,10 @@ export class LinkMeter {
     if (isFull) {
       this.#available = Math.min(smooth(known, measured), 2 * measured);
     } else if (known !== undefined) {
-      // Encodings are chosen to fill what is thought to be there, so that more shows by and by.
-      this.#available = Math.max(known, HEADROOM * measured);
+      // Encodings are chosen to fill what is thought to be there, so that more shows by and by. One
+      // figure may be of what a shaper lets through at once after a pause.
+      const lasting = Math.min(measured, this.#previous ?? 0);
+      this.#available = Math.max(known, HEADROOM * lasting);
     }
     this.#previous = measured;
     this.#measured = smooth(this.#measured, measured);

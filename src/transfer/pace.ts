@@ -16,8 +16,9 @@ function expectedSeconds(plan: PackPlan, level: number): number | undefined {
   if (option === undefined) return undefined;
   const { rawBytes } = plan;
   const patchableBytes = isPatch(plan) ? rawBytes : 0;
+  const ownBytes = plan.own === undefined ? 0 : rawBytes;
   const conditions = { bitsPerSecond: Infinity, cores: 1 };
-  return forecastEncoding(option, conditions, { rawBytes, patchableBytes }).seconds;
+  return forecastEncoding(option, conditions, { rawBytes, patchableBytes, ownBytes }).seconds;
 }
 
 /**
