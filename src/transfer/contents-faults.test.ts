@@ -169,7 +169,8 @@ test("a sender that comes back goes on where it was", async () => {
 
 test("a pack from the cache is the pack that was made", async () => {
   const { packs, kept, hits } = memoryPacks();
-  const offer = { bytesPerSecondMax: 1e6 };
+  // So slow that packs are worth their while, however small.
+  const offer = { bytesPerSecondMax: 1e6, expectedBitsPerSecond: 1e5 };
   const fetch = () =>
     withSession(
       offer,
