@@ -61,6 +61,7 @@ export class LinkMeter {
   #available: number | undefined;
   readonly #ownBusyShare: () => number;
   #receiverBusyShare = 0;
+  #seemedFull = false;
   #waitingShare: number | undefined;
   #roundTrip_ms: number | undefined;
 
@@ -127,11 +128,14 @@ export class LinkMeter {
 
   #learn(measured: number, waitingShare: number): void {
     const busyShare = Math.max(this.#ownBusyShare(), this.#receiverBusyShare);
-    const isFull =
+    const seemsFull =
       waitingShare > 0.5 &&
       busyShare < BUSY &&
       this.#previous !== undefined &&
       measured < GROWING * this.#previous;
+    // One window may be of a receiver that was busy for a moment.
+    const isFull = seemsFull && this.#seemedFull;
+    this.#seemedFull = seemsFull;
     const known = this.#available;
     if (isFull) {
       this.#available = Math.min(smooth(known, measured), 2 * measured);
