@@ -53,7 +53,8 @@ export type DestinationEvent =
   | "resolve-keep"
   | "resolve-give-up";
 
-const UNDO = {
+/** Before the token: every failure, silence or cancel leads back. */
+export const DESTINATION_UNDO = {
   "peer-aborted": "aborting",
   "peer-unknown": "aborting",
   "peer-timeout": "aborting",
@@ -62,17 +63,21 @@ const UNDO = {
   "resolve-give-up": "aborting",
 } as const;
 
-const FENCE = { "peer-aborted": "fencing", "resolve-give-up": "fencing" } as const;
+/** After it: only the source's operator, or its word, does. */
+export const DESTINATION_FENCE = {
+  "peer-aborted": "fencing",
+  "resolve-give-up": "fencing",
+} as const;
 
 export const DESTINATION: Table<DestinationPhase, DestinationEvent> = {
-  accepted: { "components-held": "composing", ...UNDO },
-  composing: { composed: "prepared", ...UNDO },
-  prepared: { "peer-frozen": "receiving", ...UNDO },
-  receiving: { "user-data-held": "received", ...UNDO },
-  received: { "peer-handed-over": "starting", ...UNDO },
-  starting: { started: "running", "start-failed": "aborting", ...FENCE },
-  running: { booted: "ready", ...FENCE },
-  ready: { "peer-completed": "completed", "resolve-keep": "completed", ...FENCE },
+  accepted: { "components-held": "composing", ...DESTINATION_UNDO },
+  composing: { composed: "prepared", ...DESTINATION_UNDO },
+  prepared: { "peer-frozen": "receiving", ...DESTINATION_UNDO },
+  receiving: { "user-data-held": "received", ...DESTINATION_UNDO },
+  received: { "peer-handed-over": "starting", ...DESTINATION_UNDO },
+  starting: { started: "running", "start-failed": "aborting", ...DESTINATION_FENCE },
+  running: { booted: "ready", ...DESTINATION_FENCE },
+  ready: { "peer-completed": "completed", "resolve-keep": "completed", ...DESTINATION_FENCE },
   completed: {},
   aborting: { cleaned: "aborted" },
   aborted: {},

@@ -1,3 +1,4 @@
+import { DESTINATION_FENCE, DESTINATION_UNDO } from "./destination.ts";
 import { stepper, type Table } from "./table.ts";
 
 /**
@@ -54,27 +55,16 @@ export type HotDestinationEvent =
   | "resolve-keep"
   | "resolve-give-up";
 
-const UNDO = {
-  "peer-aborted": "aborting",
-  "peer-unknown": "aborting",
-  "peer-timeout": "aborting",
-  failed: "aborting",
-  cancel: "aborting",
-  "resolve-give-up": "aborting",
-} as const;
-
-const FENCE = { "peer-aborted": "fencing", "resolve-give-up": "fencing" } as const;
-
 export const HOT_DESTINATION: Table<HotDestinationPhase, HotDestinationEvent> = {
-  accepted: { "components-held": "composing", ...UNDO },
-  composing: { composed: "copying", ...UNDO },
-  copying: { listening: "listening", ...UNDO },
-  listening: { "peer-switching": "arming", ...UNDO },
-  arming: { armed: "armed", ...UNDO },
-  armed: { "peer-handed-over": "starting", ...UNDO },
-  starting: { resumed: "filling", "start-failed": "aborting", ...FENCE },
-  filling: { whole: "ready", ...FENCE },
-  ready: { "peer-completed": "completed", "resolve-keep": "completed", ...FENCE },
+  accepted: { "components-held": "composing", ...DESTINATION_UNDO },
+  composing: { composed: "copying", ...DESTINATION_UNDO },
+  copying: { listening: "listening", ...DESTINATION_UNDO },
+  listening: { "peer-switching": "arming", ...DESTINATION_UNDO },
+  arming: { armed: "armed", ...DESTINATION_UNDO },
+  armed: { "peer-handed-over": "starting", ...DESTINATION_UNDO },
+  starting: { resumed: "filling", "start-failed": "aborting", ...DESTINATION_FENCE },
+  filling: { whole: "ready", ...DESTINATION_FENCE },
+  ready: { "peer-completed": "completed", "resolve-keep": "completed", ...DESTINATION_FENCE },
   completed: {},
   aborting: { cleaned: "aborted" },
   aborted: {},

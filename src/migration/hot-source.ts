@@ -1,3 +1,4 @@
+import { SOURCE_UNDO } from "./source.ts";
 import { stepper, type Table } from "./table.ts";
 
 /**
@@ -47,21 +48,14 @@ export type HotSourceEvent =
   | "resolve-keep"
   | "resolve-give-up";
 
-const UNDO = {
-  "peer-aborted": "aborting",
-  "peer-timeout": "aborting",
-  failed: "aborting",
-  cancel: "aborting",
-} as const;
-
-const UNDO_KNOWN = { "peer-unknown": "aborting", ...UNDO } as const;
+const UNDO_KNOWN = { "peer-unknown": "aborting", ...SOURCE_UNDO } as const;
 
 export const HOT_SOURCE: Table<HotSourcePhase, HotSourceEvent> = {
   proposed: {
     "peer-accepted": "serving",
     "peer-copying": "copying",
     "peer-listening": "moving",
-    ...UNDO,
+    ...SOURCE_UNDO,
   },
   serving: { "peer-copying": "copying", "peer-listening": "moving", ...UNDO_KNOWN },
   copying: { "peer-listening": "moving", ...UNDO_KNOWN },

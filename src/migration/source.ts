@@ -47,7 +47,8 @@ export type SourceEvent =
   /** The operator says that the machine is the destination's for good. */
   | "resolve-give-up";
 
-const UNDO = {
+/** Before the token: every failure, silence or cancel leads back. */
+export const SOURCE_UNDO = {
   "peer-aborted": "aborting",
   "peer-timeout": "aborting",
   failed: "aborting",
@@ -56,10 +57,10 @@ const UNDO = {
 
 export const SOURCE: Table<SourcePhase, SourceEvent> = {
   // The destination may not know of a proposal that has not reached it: "unknown" says nothing.
-  proposed: { "peer-accepted": "serving", "peer-prepared": "serving", ...UNDO },
-  serving: { "peer-prepared": "stopping", "peer-unknown": "aborting", ...UNDO },
-  stopping: { stopped: "frozen", "peer-unknown": "aborting", ...UNDO },
-  frozen: { "peer-received": "handed-over", "peer-unknown": "aborting", ...UNDO },
+  proposed: { "peer-accepted": "serving", "peer-prepared": "serving", ...SOURCE_UNDO },
+  serving: { "peer-prepared": "stopping", "peer-unknown": "aborting", ...SOURCE_UNDO },
+  stopping: { stopped: "frozen", "peer-unknown": "aborting", ...SOURCE_UNDO },
+  frozen: { "peer-received": "handed-over", "peer-unknown": "aborting", ...SOURCE_UNDO },
   "handed-over": {
     "peer-running": "releasing",
     "peer-ready": "releasing",
