@@ -40,6 +40,7 @@ export const ROOMS: Readonly<Record<string, Room>> = {
   },
   placement: { rooms: ["core"], node: [] },
   migration: { rooms: ["core"], node: [] },
+  simulator: { rooms: ["core", "delta", "placement", "migration", "federation"], node: [] },
   api: { rooms: ["core"], node: [] },
   agent: {
     rooms: [
@@ -64,5 +65,5 @@ export const ROOMS: Readonly<Record<string, Room>> = {
     ],
     node: ["crypto", "path", "http", "sqlite", "events", "stream", "util", "zlib", "os"],
   },
-  cli: { rooms: ["core", "api"], node: ["*"] },
+  cli: { rooms: ["core", "api", "simulator"], node: ["*"] },
 };
