@@ -1,4 +1,6 @@
 export * from "./destination.ts";
+export * from "./memory-forecast.ts";
+export * from "./memory-strategy.ts";
 export * from "./plan.ts";
 export * from "./source.ts";
 export * from "./status.ts";
