@@ -84,7 +84,8 @@ export function objections(request: Request, offer: Offer): string[] {
   return checks.flatMap(([holds, reason]) => (holds ? [] : [reason]));
 }
 
-function bytesMissing(appliance: Appliance, offer: Offer): number {
+/** Component bytes that a cloud seems to miss, by the summary in its offer. */
+export function bytesMissing(appliance: Appliance, offer: Offer): number {
   const heads = new Set(offer.repository.heads);
   return componentsOf(appliance)
     .filter(({ id }) => !heads.has(summaryHead(id)))
