@@ -21,7 +21,7 @@ export interface Monolith {
 const DISK_BYTES = 4 * 2 ** 30;
 
 /** The image of a stopped machine. @param layers EROFS images, lowest first */
-async function makeImage(
+export async function makeImage(
   directory: string,
   layers: readonly string[],
   data: string,
