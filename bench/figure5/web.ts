@@ -7,6 +7,7 @@
  */
 import { createCipheriv, createHash } from "node:crypto";
 import { createServer, type ServerResponse } from "node:http";
+import { once } from "node:events";
 import { createInterface } from "node:readline";
 
 const [port = 0, sizeBytes = 0] = process.argv.slice(2).map(Number);
@@ -59,16 +60,16 @@ async function send(name: string, offset: number, response: ServerResponse): Pro
     }
     const room = response.write(next(length));
     at += length;
-    if (!room) await drained(response);
+    if (!room && !response.destroyed) await drained(response);
   }
   response.end();
 }
 
-function drained(response: ServerResponse): Promise<void> {
-  return new Promise((resolve) => {
-    response.once("drain", resolve);
-    response.once("close", resolve);
-  });
+async function drained(response: ServerResponse): Promise<void> {
+  const over = new AbortController();
+  const { signal } = over;
+  await Promise.race([once(response, "drain", { signal }), once(response, "close", { signal })]);
+  over.abort();
 }
 
 createServer((request, response) => {

@@ -14,9 +14,10 @@ test("the catalogue has kernels, systems and hundreds of programs, each with a s
   }
 });
 
+const programs = (count?: number) =>
+  debianComponents(count).filter(({ kind }) => kind === "program");
+
 test("programs come by rank, and fewer are the first of them", () => {
-  const programs = (count?: number) =>
-    debianComponents(count).filter(({ kind }) => kind === "program");
   assert.deepEqual(programs(20), programs().slice(0, 20));
 });
 

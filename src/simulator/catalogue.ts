@@ -55,14 +55,16 @@ export interface ReleaseHistory {
   readonly closuresUpdated: number;
 }
 
+function share(holds: (line: Line) => boolean): number {
+  return DATA.programs.filter(holds).length / DATA.programs.length;
+}
+
 export function debianHistory(): ReleaseHistory {
   const kernelVersions: Record<string, string[]> = {};
   for (const line of DATA.kernels) {
     const flavour = text(line, 0).replace(/-[\d.]+-\d+/, "");
     (kernelVersions[flavour] ??= []).push(text(line, 1));
   }
-  const share = (holds: (line: Line) => boolean): number =>
-    DATA.programs.filter(holds).length / DATA.programs.length;
   return {
     kernelVersions,
     programsUpdated: share((line) => text(line, 5) !== ""),

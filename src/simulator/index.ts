@@ -1,2 +1,5 @@
 /** The simulator: federations of many clouds in discrete events, with the real decisions. */
 export type * from "./contract.ts";
+export { debianComponents, debianHistory, type ReleaseHistory } from "./catalogue.ts";
+export { LINK_PROFILES, linkMatrix, quantile, type LinkMatrix, type LinkProfile } from "./links.ts";
+export { PLACEMENTS } from "./placements.ts";

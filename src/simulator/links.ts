@@ -44,7 +44,10 @@ export function linkMatrix(
   const rate = profile === "skyplane" ? skyplaneRate(random) : edgeRates(regions, random);
   const pairRates = square(regions, (from) => rate(from));
   const half = square(regions, () => quantile(trips, random()));
-  const pairRoundTrips_s = square(regions, (from, to) => half[Math.min(from, to)]?.[Math.max(from, to)] ?? 0);
+  const pairRoundTrips_s = square(
+    regions,
+    (from, to) => half[Math.min(from, to)]?.[Math.max(from, to)] ?? 0,
+  );
   return { pairRates, pairRoundTrips_s };
 }
 
