@@ -122,6 +122,26 @@ const componentOperations = {
     input: z.strictObject({ source: view.componentSource }),
     result: z.object({ components: list(word.component) }),
   },
+  "component.push": {
+    method: "POST",
+    path: "/v1/components/push",
+    summary: "Sends a component to an OCI registry",
+    input: z.strictObject({
+      component: name,
+      to: view.registryReference,
+      access: view.registryAccess,
+    }),
+    progress: view.registryProgress,
+    result: view.carried,
+  },
+  "component.pull": {
+    method: "POST",
+    path: "/v1/components/pull",
+    summary: "Fetches a component from an OCI registry",
+    input: z.strictObject({ from: view.registryReference, access: view.registryAccess }),
+    progress: view.registryProgress,
+    result: view.carried,
+  },
   "component.verify": {
     method: "POST",
     path: "/v1/components/verify",

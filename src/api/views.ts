@@ -227,6 +227,35 @@ export const componentSource = z.discriminatedUnion("from", [
   }),
 ]);
 
+/** How to reach a registry: who asks has read the files, as the agent may not see them. */
+export const registryAccess = z.strictObject({
+  username: z.string().min(1).max(1024).exactOptional(),
+  password: z.string().max(65_536).exactOptional(),
+  /** Text of a `config.json` with credentials, as docker, podman and skopeo write it. */
+  authFile: z
+    .string()
+    .max(2 ** 20)
+    .exactOptional(),
+  /** PEM of the authority that signs the registry's certificate. */
+  ca: z
+    .string()
+    .max(2 ** 20)
+    .exactOptional(),
+  plainHttp: z.boolean().exactOptional(),
+});
+
+export const registryReference = z.string().min(1).max(1024).startsWith("oci://");
+
+export const registryProgress = z.object({ blob: digest, doneBytes: bytes, totalBytes: bytes });
+
+export const carried = z.object({
+  component,
+  /** Where the registry has it. */
+  reference: text,
+  /** Bytes of blobs that moved; what was there already is not among them. */
+  movedBytes: bytes,
+});
+
 export const removed = z.object({ removed: text });
 export const built = z.object({ component, lock: text });
 export const rateLimit = rate.exactOptional();

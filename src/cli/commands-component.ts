@@ -3,6 +3,7 @@ import { basename, resolve } from "node:path";
 import { OPERATIONS, type Input, type ProgressOf } from "#api";
 import { TesseraError, formatBytes } from "#core";
 import { Option, type Command } from "commander";
+import { addRegistryCommands } from "./commands-registry.ts";
 import { lockPath, readRecipe } from "./recipes.ts";
 import { renderCollect, renderComponent, renderComponents, renderVerify } from "./render-lists.ts";
 import { act, leaf, type Bench } from "./session.ts";
@@ -15,6 +16,7 @@ export function addComponentCommands(root: Command, bench: Bench): void {
   addAdd(component, bench);
   addReading(component, bench);
   addRemoving(component, bench);
+  addRegistryCommands(component, bench);
 }
 
 function addBuild(component: Command, bench: Bench): void {

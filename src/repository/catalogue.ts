@@ -16,7 +16,6 @@ import {
   decodeDescription,
   decodeFragments,
   decodeIndex,
-  decodeManifest,
   decodeNames,
   type ComponentBlobs,
   type Index,
@@ -24,6 +23,7 @@ import {
   type Names,
 } from "./decode.ts";
 import { manifestInvalid } from "./failures.ts";
+import { readManifest } from "./manifest.ts";
 import {
   CONFIG_BYTES_MAX,
   CONFIG_TYPE,
@@ -105,17 +105,7 @@ export class Catalogue {
 
   /** The blobs that a held manifest names, within their bounds. */
   async blobsOf(manifest: BlobReference): Promise<ComponentBlobs> {
-    const content = await this.#blobs.read(manifest.digest, MANIFEST_BYTES_MAX);
-    if (content.length !== manifest.sizeBytes) {
-      const reason = `it has ${content.length} bytes, not ${manifest.sizeBytes}`;
-      throw manifestInvalid(manifest.digest, reason);
-    }
-    const blobs = this.#valid(manifest, () => decodeManifest(content));
-    const { config, fragments } = blobs;
-    if (config.sizeBytes > CONFIG_BYTES_MAX || fragments.sizeBytes > FRAGMENTS_BYTES_MAX) {
-      throw manifestInvalid(manifest.digest, "config or fragments are larger than allowed");
-    }
-    return blobs;
+    return readManifest(manifest, await this.#blobs.read(manifest.digest, MANIFEST_BYTES_MAX));
   }
 
   /** Reads and checks everything of a component but its image. */

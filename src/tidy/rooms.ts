@@ -21,6 +21,10 @@ export const ROOMS: Readonly<Record<string, Room>> = {
     rooms: ["core", "block", "image", "delta"],
     node: ["crypto", "path", "sqlite"],
   },
+  registry: {
+    rooms: ["core", "image", "repository"],
+    node: ["crypto", "http", "https", "tls"],
+  },
   compose: { rooms: ["core", "block", "image", "repository"], node: ["crypto", "path"] },
   build: {
     rooms: ["core", "block", "image", "repository", "compose"],
@@ -51,6 +55,7 @@ export const ROOMS: Readonly<Record<string, Room>> = {
       "image",
       "delta",
       "repository",
+      "registry",
       "compose",
       "build",
       "hypervisor",

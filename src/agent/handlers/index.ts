@@ -4,12 +4,14 @@ import { federationHandlers } from "./federation.ts";
 import { machineHandlers } from "./machines.ts";
 import { migrationHandlers } from "./migrations.ts";
 import type { Parts } from "./parts.ts";
+import { registryHandlers } from "./registries.ts";
 
 /** What the agent does for each operation of its API. */
 export function createHandlers(parts: Parts): Handlers {
   return {
     ...federationHandlers(parts),
     ...componentHandlers(parts),
+    ...registryHandlers(parts),
     ...machineHandlers(parts),
     ...migrationHandlers(parts),
   };
