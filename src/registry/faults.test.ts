@@ -162,14 +162,15 @@ test("a registry that lies about sizes", async (t) => {
   }
 });
 
+const ranges = (total: number) => [
+  `bytes 0-${total - 1}/${total}`,
+  `bytes ${total / 2}-${total}/${total + 1}`,
+  `bytes ${total / 2}-${total - 1}/${total + 1}`,
+  `bytes ${total / 2}-1/${total}`,
+  "all of it",
+];
+
 test("a registry that lies about ranges", async (t) => {
-  const ranges = (total: number) => [
-    `bytes 0-${total - 1}/${total}`,
-    `bytes ${total / 2}-${total}/${total + 1}`,
-    `bytes ${total / 2}-${total - 1}/${total + 1}`,
-    `bytes ${total / 2}-1/${total}`,
-    "all of it",
-  ];
   for (let index = 0; index < 5; index += 1) {
     let asked = 0;
     await refuses(t, "registry.protocol", (holding, request, response) => {

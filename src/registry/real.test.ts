@@ -46,12 +46,13 @@ test("with TLS and htpasswd a component goes, comes back equal, and skopeo reads
   assert.equal(raw.layers[0].digest, component.id);
 });
 
+const refused = (error: unknown): boolean => hasCode(error, "registry.access-refused");
+
 test("who has no password, or a wrong one, or does not know the authority, is refused", async (t) => {
   const { host, ca = "" } = await startRegistry(t, { secure: true });
   const store = await repositoryIn(t);
   const target = parseReference(`oci://${host}/x:1`);
   const pull = (access: object) => pullComponent(hastyWorld(), store, { target, access });
-  const refused = (error: unknown): boolean => hasCode(error, "registry.access-refused");
   await assert.rejects(pull({ ca }), refused);
   const wrong = { ...CREDENTIALS, password: "wrong" };
   await assert.rejects(pull({ ca, credentials: wrong }), refused);

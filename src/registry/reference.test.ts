@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
+import { array, assert as holds, constantFrom, property, string } from "fast-check";
 import { hasCode, TesseraError } from "#core";
 import { parseChallenge } from "./challenge.ts";
 import { credentialsIn } from "./credentials.ts";
@@ -46,9 +46,9 @@ test("what is no reference is refused", () => {
 });
 
 test("whatever is given, it is a reference that is written again as it was, or refused", () => {
-  const part = fc.constantFrom("oci://", "a", "B", ".", "-", "_", "/", ":", "@", "5000", DIGEST);
-  fc.assert(
-    fc.property(fc.array(part, { maxLength: 12 }), (parts) => {
+  const part = constantFrom("oci://", "a", "B", ".", "-", "_", "/", ":", "@", "5000", DIGEST);
+  holds(
+    property(array(part, { maxLength: 12 }), (parts) => {
       const text = parts.join("");
       try {
         const again = formatReference(parseReference(text));
@@ -63,8 +63,8 @@ test("whatever is given, it is a reference that is written again as it was, or r
 test("every version has a tag", () => {
   assert.equal(tagOf("1:2.3~rc1+b1"), "1-2.3-rc1-b1");
   assert.equal(tagOf("..."), "latest");
-  fc.assert(
-    fc.property(fc.string(), (version) => {
+  holds(
+    property(string(), (version) => {
       assert.match(tagOf(version), /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/);
     }),
   );
@@ -92,11 +92,12 @@ test("challenges", () => {
   for (const none of ["", "Digest x", "Bearer", "Bearer service=x", "x".repeat(10_000)]) {
     assert.equal(parseChallenge(none), undefined);
   }
-  fc.assert(fc.property(fc.string(), (text) => void parseChallenge(text)));
+  holds(property(string(), (text) => void parseChallenge(text)));
 });
 
+const auth = (text: string) => ({ auth: Buffer.from(text).toString("base64") });
+
 test("credentials are those of the longest prefix, and errors never quote the file", () => {
-  const auth = (text: string) => ({ auth: Buffer.from(text).toString("base64") });
   const file = JSON.stringify({
     auths: {
       "https://registry.example/v1/": auth("a:1:2"),

@@ -123,10 +123,14 @@ export async function startRegistry(
 
 async function makeSecrets(directory: string): Promise<void> {
   const at = (name: string): string => join(directory, name);
+  const subject = "-subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1";
+  const key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
   await run("openssl", [
-    ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"],
-    ...["-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"],
-    ...["-keyout", at("server-key.pem"), "-out", at("ca.crt")],
+    ...`req -x509 -days 2 ${key} ${subject}`.split(" "),
+    "-keyout",
+    at("server-key.pem"),
+    "-out",
+    at("ca.crt"),
   ]);
   await run("htpasswd", ["-Bbc", "-C", "4", at("htpasswd"), USER, PASSWORD]);
 }
