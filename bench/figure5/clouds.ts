@@ -47,12 +47,26 @@ export class Web {
     this.#child.stdin?.write(`limit ${bytes}\n`);
   }
 
-  /** The first event about a file that is told, now or later. */
-  async event(event: string, name?: string): Promise<WebEvent> {
+  /** How many events were told so far. */
+  get told(): number {
+    return this.#seen.length;
+  }
+
+  /** The first event of that kind about a file after the first `after` events, now or later. */
+  async event(event: string, name?: string, after = 0): Promise<WebEvent> {
     for (;;) {
-      const found = this.#seen.find((seen) => seen.event === event && seen.name === name);
+      const later = this.#seen.slice(after);
+      const found = later.find((seen) => seen.event === event && seen.name === name);
       if (found !== undefined) return found;
       await this.#changed.promise;
+    }
+  }
+
+  /** Resolves once the file's reader waits at `bytes`. */
+  async pausedAt(bytes: number, name: string): Promise<void> {
+    for (let after = 0; ; after += 1) {
+      const event = await this.event("paused", name, after);
+      if (event.bytes === bytes) return;
     }
   }
 

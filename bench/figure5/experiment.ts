@@ -1,4 +1,4 @@
-/** One point of Figure 5: a machine downloads so much, moves, and goes on downloading. */
+/** One point of Figure 5: a machine has downloaded so much, moves, and goes on downloading. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { MigrationCase, SignedReceipt } from "#core";
@@ -8,84 +8,112 @@ import { moveMonolith, type Monolith } from "./monolith.ts";
 import { serviceFiles } from "./service.ts";
 
 export interface Point {
-  readonly machine: string;
   readonly case: MigrationCase;
-  /** Downloaded when the migration began, by the web server's count. */
+  readonly from: string;
+  /** What the machine had downloaded when its migration began. */
   readonly downloadedBytes: number;
   /** Where the download went on after the move. */
   readonly resumedBytes: number;
-  /** Raw sizes: of the components together, and of the user data block's allocated part. */
+  /** Raw size of the components together. */
   readonly osBytes: number;
+  /** Allocated in the user data block. */
   readonly userDataBytes: number;
-  /** On the data plane; the link's counter also has negotiation and headers. */
-  readonly wireBytes: number;
+  /** On the data plane for components, and for user data. */
   readonly componentBytes: number;
   readonly movedUserDataBytes: number;
+  readonly wireBytes: number;
+  /** As the link's interface counted, with negotiation and all headers. */
   readonly linkBytes: number;
+  /** By phase of the receipt. */
   readonly seconds: Readonly<Record<string, number>>;
   readonly whole_s: number;
   readonly downtime_s: number;
   readonly monolith: Monolith;
-  /** Stop and boot as the composed run had them, preparation and transfer as measured. */
+  /** Negotiation, stop and boot as the composed run had them; preparation and transfer measured. */
   readonly monolithWhole_s: number;
 }
 
-export interface Experiment {
-  readonly machine: string;
-  readonly appliance: string;
-  readonly downloadBytes: number;
-}
+/** A machine that travels between the two clouds and downloads one file on its way. */
+export class Traveller {
+  readonly #scene: Scene;
+  readonly #machine: string;
+  #at: FigureCloud;
 
-export async function measure(scene: Scene, experiment: Experiment): Promise<Point> {
-  const { machine, appliance, downloadBytes } = experiment;
-  const { messina, inquadro, link } = scene;
-  messina.web.limit(downloadBytes);
-  const files = serviceFiles(machine, WEB_PORT);
-  await messina.api.call("machine.create", { name: machine, appliance, files });
-  await messina.api.call("machine.start", { machine });
-  const { bytes: downloadedBytes = 0 } = await messina.web.event("paused", machine);
-  say(`${machine} has downloaded ${(downloadedBytes / 1e6).toFixed(1)} MB at messina`);
-  inquadro.web.limit(Number.MAX_SAFE_INTEGER);
-  const before = link.bytes();
-  const { migration } = await messina.api.call("migration.start", { machine, to: "inquadro" });
-  const status = await messina.api.call("migration.watch", { migration: migration ?? "" });
-  const linkBytes = link.bytes() - before;
-  if (status.outcome !== "completed" || status.receipt === undefined) {
-    throw new Error(
-      `the migration of ${machine} ended as ${status.outcome}: ${status.error?.message}`,
-    );
+  private constructor(scene: Scene, machine: string) {
+    this.#scene = scene;
+    this.#machine = machine;
+    this.#at = scene.messina;
   }
-  const resumedBytes = await goesOn(inquadro, machine, downloadedBytes);
-  const monolith = await monolithOf(scene, status.receipt);
-  await inquadro.api.call("machine.stop", { machine, force: true });
-  await inquadro.api.call("machine.remove", { machine });
-  return pointOf(experiment, status.receipt, {
-    downloadedBytes,
-    resumedBytes,
-    linkBytes,
-    monolith,
-  });
+
+  static async start(scene: Scene, machine: string, appliance: string): Promise<Traveller> {
+    const { api } = scene.messina;
+    const files = serviceFiles(machine, WEB_PORT);
+    for (const { web } of [scene.messina, scene.inquadro]) web.limit(0);
+    await api.call("machine.create", { name: machine, appliance, files });
+    await api.call("machine.start", { machine });
+    return new Traveller(scene, machine);
+  }
+
+  /** Lets it download so much, then moves it to the other cloud, and its monolithic twin too. */
+  async go(downloadBytes: number): Promise<Point> {
+    const { link, messina, inquadro } = this.#scene;
+    const [from, to] = this.#at === messina ? [messina, inquadro] : [inquadro, messina];
+    const machine = this.#machine;
+    for (const { web } of [from, to]) web.limit(downloadBytes);
+    await from.web.pausedAt(downloadBytes, machine);
+    say(`${machine} has downloaded ${(downloadBytes / 1e6).toFixed(0)} MB at ${from.name}`);
+    const [before, told] = [link.bytes(), to.web.told];
+    const { migration } = await from.api.call("migration.start", { machine, to: to.name });
+    const status = await from.api.call("migration.watch", { migration: migration ?? "" });
+    const linkBytes = link.bytes() - before;
+    if (status.outcome !== "completed" || status.receipt === undefined) {
+      throw new Error(`the migration ended as ${status.outcome}: ${status.error?.message}`);
+    }
+    this.#at = to;
+    const { offset = 0 } = await to.web.event("asked", machine, told);
+    if (offset === 0 || offset > downloadBytes)
+      throw new Error(`the download resumed at ${offset}`);
+    say(`${machine} goes on at ${to.name} from ${(offset / 1e6).toFixed(2)} MB`);
+    const monolith = await monolithOf(this.#scene, from, status.receipt);
+    // No lineage: the next move back shall find components there, but no user data.
+    await from.api.call("machine.remove", { machine: status.receipt.receipt.machine });
+    const measured = { downloadedBytes: downloadBytes, resumedBytes: offset, linkBytes, monolith };
+    return pointOf(status.receipt, measured, await osBytes(to, status.receipt));
+  }
+
+  /** Lets it download the rest, and has it compare the digest. */
+  async arrive(): Promise<void> {
+    const machine = this.#machine;
+    const { web, api, name } = this.#at;
+    web.limit(Number.MAX_SAFE_INTEGER);
+    const { right } = await web.event("done", machine);
+    if (right !== true) throw new Error(`the file of ${machine} is not what the server sent`);
+    say(`${machine} has the whole file at ${name}, and its digest is right`);
+    await api.call("machine.stop", { machine, force: true });
+    await api.call("machine.remove", { machine });
+  }
 }
 
-/** The download resumes where it was, and the whole file has the right digest. */
-async function goesOn({ web }: FigureCloud, machine: string, downloaded: number): Promise<number> {
-  const { offset = 0 } = await web.event("asked", machine);
-  if (offset === 0 || offset > downloaded) throw new Error(`the download resumed at ${offset}`);
-  const { right } = await web.event("done", machine);
-  if (right !== true) throw new Error(`the file of ${machine} is not what the server sent`);
-  say(`${machine} went on at inquadro from ${(offset / 1e6).toFixed(1)} MB; the digest is right`);
-  return offset;
+async function osBytes({ api }: FigureCloud, { receipt }: SignedReceipt): Promise<number> {
+  const ids = new Set<string>(receipt.components.map(({ id }) => id));
+  const { components } = await api.call("component.list", {});
+  return components
+    .filter(({ id }) => ids.has(id))
+    .reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
 }
 
-async function monolithOf({ messina, link }: Scene, { receipt }: SignedReceipt): Promise<Monolith> {
+async function monolithOf(
+  { link }: Scene,
+  from: FigureCloud,
+  { receipt }: SignedReceipt,
+): Promise<Monolith> {
   const images = receipt.components.map(({ id }) =>
-    join(messina.directory, "repository", "blobs", "sha256", id.slice("sha256:".length)),
+    join(from.directory, "repository", "blobs", "sha256", id.slice("sha256:".length)),
   );
-  const composed = join(messina.directory, "composed", receipt.appliance.slice(7, 39));
-  const kept = join(messina.directory, "machines", receipt.machine);
-  const data = await rawOf(kept);
+  const composed = join(from.directory, "composed", receipt.appliance.slice(7, 39));
+  const data = await rawOf(join(from.directory, "machines", receipt.machine));
   const layers = [...images, join(composed, "glue.erofs")];
-  return await moveMonolith(link, join(SCENE, "monolith"), layers, data);
+  return await moveMonolith(link, from.side, join(SCENE, "monolith"), layers, data);
 }
 
 async function rawOf(directory: string): Promise<string> {
@@ -98,23 +126,27 @@ async function rawOf(directory: string): Promise<string> {
 
 type Measured = Pick<Point, "downloadedBytes" | "resumedBytes" | "linkBytes" | "monolith">;
 
-function pointOf({ machine }: Experiment, { receipt }: SignedReceipt, measured: Measured): Point {
+function pointOf({ receipt }: SignedReceipt, measured: Measured, osBytes: number): Point {
   const entries = Object.entries(receipt.phases_ms).map(([phase, ms]) => [phase, ms / 1000]);
   const seconds = Object.fromEntries(entries) as Record<string, number>;
   const { prepare_s, transfer_s } = measured.monolith;
-  const edges_s = (seconds["negotiate"] ?? 0) + (seconds["stop"] ?? 0) + (seconds["boot"] ?? 0);
+  const shared_s = ["negotiate", "stop", "boot"].reduce(
+    (sum, each) => sum + (seconds[each] ?? 0),
+    0,
+  );
   return {
-    machine,
     case: receipt.case,
+    from: receipt.source,
     ...measured,
-    osBytes: 0,
+    osBytes,
     userDataBytes: receipt.userData.allocatedBytes,
-    wireBytes: receipt.wireBytes,
     componentBytes: receipt.components.reduce((sum, { bytes }) => sum + bytes, 0),
     movedUserDataBytes: receipt.userData.bytes,
+    wireBytes: receipt.wireBytes,
     seconds,
     whole_s: (receipt.ended_ms - receipt.started_ms) / 1000,
     downtime_s: receipt.downtime_ms / 1000,
-    monolithWhole_s: edges_s + prepare_s + transfer_s,
+    monolith: measured.monolith,
+    monolithWhole_s: shared_s + prepare_s + transfer_s,
   };
 }

@@ -5,7 +5,7 @@ import { rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { makeImage } from "../demo/monolith.ts";
 import { run } from "../demo/screen.ts";
-import { ADDRESSES, type Link } from "../transfer/link.ts";
+import { ADDRESSES, type Link, type Side } from "../transfer/link.ts";
 
 export interface Monolith {
   readonly bytes: number;
@@ -23,6 +23,7 @@ const PORT = 9000;
  */
 export async function moveMonolith(
   link: Link,
+  from: Side,
   directory: string,
   layers: readonly string[],
   data: string,
@@ -34,21 +35,22 @@ export async function moveMonolith(
   await run("qemu-img", ["convert", ...format, disk, image]);
   const prepare_s = (performance.now() - begin) / 1000;
   const copy = join(directory, "copy.qcow2");
-  const transfer_s = await copyOver(link, image, copy);
+  const transfer_s = await copyOver(link, from, image, copy);
   await run("cmp", [image, copy]);
   const { size } = statSync(copy);
   rmSync(directory, { recursive: true });
   return { bytes: size, prepare_s, transfer_s };
 }
 
-async function copyOver(link: Link, image: string, copy: string): Promise<number> {
+async function copyOver(link: Link, from: Side, image: string, copy: string): Promise<number> {
+  const to = from === "sender" ? "receiver" : "sender";
   const into = ["-u", `TCP-LISTEN:${PORT},reuseaddr`, `CREATE:${copy}`];
-  const listener = spawn(...link.command("receiver", "socat", into));
+  const listener = spawn(...link.command(to, "socat", into));
   const received = once(listener, "exit");
-  await link.listening("receiver", PORT);
+  await link.listening(to, PORT);
   const begin = performance.now();
-  const from = ["-u", `FILE:${image}`, `TCP:${ADDRESSES.receiver}:${PORT}`];
-  await run(...link.command("sender", "socat", from));
+  const out = ["-u", `FILE:${image}`, `TCP:${ADDRESSES[to]}:${PORT}`];
+  await run(...link.command(from, "socat", out));
   await received;
   return (performance.now() - begin) / 1000;
 }

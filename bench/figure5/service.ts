@@ -26,7 +26,7 @@ for (;;) {
   open(my $to, ">>", $file) or die;
   $to->autoflush(1);
   my $piece;
-  print $to $piece while $have < $whole && sysread($from, $piece, 65536);
+  print $to $piece while read($from, $piece, 65536);
   close $to;
   last if -s $file >= $whole;
 }

@@ -3,3 +3,6 @@ export type * from "./contract.ts";
 export { debianComponents, debianHistory, type ReleaseHistory } from "./catalogue.ts";
 export { LINK_PROFILES, linkMatrix, quantile, type LinkMatrix, type LinkProfile } from "./links.ts";
 export { PLACEMENTS } from "./placements.ts";
+export { renderBars, renderLines, type BarPlot, type Line, type LinePlot } from "./chart.ts";
+export { renderReport } from "./report.ts";
+export { renderSummary, seriesCsv, summaryOf } from "./summary.ts";
