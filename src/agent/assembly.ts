@@ -11,12 +11,13 @@ import type { Hypervisor } from "#hypervisor";
 import type { ComponentStore } from "#repository";
 import type { DataIdentity, DataServer } from "#transfer";
 import { openAppliances } from "./appliances.ts";
-import type { Config } from "./config.ts";
+import { hostResources, type Config } from "./config.ts";
 import type { Parts } from "./handlers/parts.ts";
 import type { HelpPolicy } from "./help/help-desk.ts";
 import { RateCache } from "./help/rates.ts";
 import type { Journal } from "./journal.ts";
 import type { Layout } from "./layout.ts";
+import { LoadWatch } from "./loads.ts";
 import { Machines } from "./machines.ts";
 import type { JournalHooks } from "./migrations/course.ts";
 import { Migrations } from "./migrations/migrations.ts";
@@ -70,6 +71,12 @@ export async function assemble(
   const announcer = new Announcer(world);
   const machines = machinesOf(world, rooms, () => announcer.changed());
   const board = new ProgressBoard(world.clock);
+  const loads = new LoadWatch({
+    world,
+    cpus: hostResources(config).cpus,
+    running: () => machines.processes(),
+    offers: () => transport.peers().flatMap(({ offer }) => (offer === undefined ? [] : [offer])),
+  });
   const offer = createOffers({
     world,
     config,
@@ -77,6 +84,7 @@ export async function assemble(
     store,
     capabilities,
     machines: () => machines.list(),
+    load: () => loads.load,
     incoming: () => migrations.incoming(),
   });
   const tools = toolsOf(world, rooms, options, { machines, board, announcer });
@@ -88,6 +96,7 @@ export async function assemble(
     ...rooms,
     world,
     board,
+    loads,
     peers,
     version,
     offer,
@@ -101,12 +110,13 @@ export async function assemble(
     offerChanged: () => announcer.announce(),
     shutdown: () => undefined,
   };
-  return { parts, ...lifeOf(world, parts, announcer) };
+  return { parts, ...lifeOf(world, parts, loads, announcer) };
 }
 
 function lifeOf(
   world: World,
   { machines, migrations, transport }: Parts,
+  loads: LoadWatch,
   announcer: Announcer,
 ): Pick<Assembly, "start" | "stop"> {
   return {
@@ -114,10 +124,12 @@ function lifeOf(
       await machines.adoptAll();
       await migrations.recover();
       await transport.start((from, message) => migrations.handle(from, message));
+      loads.start();
       announcer.start();
     },
     stop: async () => {
       announcer.stop();
+      loads.stop();
       const ends = [() => migrations.stop(), () => transport.stop(), () => machines.detach()];
       for (const end of ends) {
         await end().catch((error: unknown) => {

@@ -7,6 +7,7 @@ import {
   type Appliance,
   type ComposedDisks,
   type Machine,
+  type ProcessIdentity,
   type World,
 } from "#core";
 import type { Hypervisor, MachineSpecification, RunningMachine } from "#hypervisor";
@@ -125,6 +126,11 @@ export class Machines {
     const options = { uuid, hostname: name, sizeBytes, files };
     await createUserData(world, this.store.dataPath(uuid), options);
     await this.store.save({ machine });
+  }
+
+  /** What runs, with its hypervisor's process. */
+  processes(): { readonly uuid: string; readonly identity: ProcessIdentity }[] {
+    return [...this.#running.values()].map(({ uuid, identity }) => ({ uuid, identity }));
   }
 
   /** The user data block, read-only; of a machine that runs it is of several moments. */

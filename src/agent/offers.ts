@@ -16,6 +16,8 @@ export interface OfferSources {
   readonly store: ComponentStore;
   readonly capabilities: HypervisorCapabilities;
   machines(): Promise<Machine[]>;
+  /** Share of the processors that is busy. */
+  load(): number;
   /** What is on its way here and will run here. */
   incoming(): readonly Incoming[];
 }
@@ -39,6 +41,8 @@ export function createOffers(sources: OfferSources): () => Promise<Offer> {
     return {
       cloud: config.cloud,
       region: config.region,
+      cpus,
+      load: sources.load(),
       cpusFree: Math.max(0, cpus - sum(used, (needs) => needs.cpus)),
       memoryFreeBytes: Math.max(0, memoryBytes - sum(used, (needs) => needs.memoryBytes)),
       storageFreeBytes: await world.files.freeBytes(layout.root),

@@ -4,6 +4,7 @@ import { test } from "node:test";
 import type { BuildProgress } from "#build";
 import type { UnmetConstraint } from "#compose";
 import type { PeerCard } from "#federation";
+import type { PlacementPolicy, Verdict } from "#placement";
 import type { CollectReport, VerifyReport } from "#repository";
 import * as z from "zod";
 import { mirrors } from "./scalars.ts";
@@ -16,6 +17,8 @@ test("schemas mirror the contracts of other rooms", () => {
   mirrors<PeerCard>()(view.peerCard);
   mirrors<CollectReport>()(view.collectReport);
   mirrors<VerifyReport>()(view.verifyReport);
+  mirrors<PlacementPolicy>()(view.placementPolicy);
+  mirrors<Verdict>()(view.verdict);
 });
 
 test("a schema that differs in one optional member does not compile", () => {

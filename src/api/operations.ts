@@ -269,6 +269,13 @@ const migrationOperations = {
     input: z.strictObject(route),
     result: view.planResult,
   },
+  "advice.make": {
+    method: "GET",
+    path: "/v1/advice",
+    summary: "Which machines should leave this cloud, where to, and why; nothing moves",
+    input: z.strictObject({ policy: view.placementPolicy.exactOptional() }),
+    result: view.advice,
+  },
   "migration.start": {
     method: "POST",
     path: "/v1/migrations",

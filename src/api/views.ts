@@ -140,6 +140,41 @@ export const choice = z.object({
   considered: list(z.object({ cloud: text, accepted: z.boolean(), reason: text })),
 });
 
+/** Equal to the placement room's PlacementPolicy. */
+export const placementPolicy = z.enum(["none", "least-loaded", "threshold", "selective"]);
+
+/** Equal to the placement room's Verdict: gain and cost of a move, in the federation's currency. */
+export const verdict = z.object({
+  loadHere: z.number().min(0),
+  loadThere: z.number().min(0),
+  bytes,
+  expected_s: z.number().min(0),
+  downtime_s: z.number().min(0),
+  egress: z.number().min(0),
+  cost: z.number().min(0),
+  gain: z.number(),
+  passes: z.boolean(),
+});
+
+/** Loads are shares of a cloud's processors. */
+export const advice = z.object({
+  policy: placementPolicy,
+  load: z.number().min(0),
+  /** Should this cloud send machines at all? */
+  sends: z.boolean(),
+  reason: text,
+  machines: list(
+    z.object({
+      machine: text,
+      name: text,
+      /** Absent: it should stay. */
+      to: text.exactOptional(),
+      reasons: list(text),
+      verdict: verdict.exactOptional(),
+    }),
+  ),
+});
+
 export const planResult = z.object({ plan, choice: choice.exactOptional() });
 
 /** One thing that crosses the wire: a component's image or the user data block. */

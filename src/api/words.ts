@@ -112,6 +112,8 @@ export const offer = mirrors<core.Offer>()(
   z.object({
     cloud: text,
     region: text,
+    cpus: z.number().positive().exactOptional(),
+    load: z.number().min(0).exactOptional(),
     cpusFree: z.number().min(0),
     memoryFreeBytes: bytes,
     storageFreeBytes: bytes,

@@ -36,6 +36,7 @@ const HANDLERS: Partial<Handlers> = {
   "machine.stop": () => Promise.resolve({ machine: sample.MACHINE, stop: "graceful" as const }),
   "machine.remove": ({ machine }) => Promise.resolve({ removed: machine }),
   "plan.make": () => Promise.resolve({ plan: sample.PLAN }),
+  "advice.make": () => Promise.resolve(sample.ADVICE),
   "migration.list": () => Promise.resolve({ migrations: [sample.STATUS] }),
   "migration.show": () => Promise.resolve(sample.STATUS),
   "migration.cancel": () => Promise.resolve({ ...sample.STATUS, outcome: "aborted" as const }),
@@ -208,6 +209,21 @@ web-1  running  web        http=127.0.0.1:40080  6fa459ea-ee8a-4ca4-894e-db77e16
     argv: ["plan", "web-1", "--to", "inquadro", "--bwlimit", "50Mbit/s"],
     asks: ["plan.make", { machine: "web-1", to: "inquadro", bwlimit: 50_000_000 }],
     says: /^Plan: web-1 from messina to inquadro/,
+  },
+  {
+    argv: ["advise", "--policy", "threshold"],
+    asks: ["advice.make", { policy: "threshold" }],
+    says: `\
+Policy threshold: load 85%, high mark 80%; this cloud's load is 85%
+
+web-1: go to inquadro
+  load 85% here, 30% at inquadro with it
+db: stays
+  others are enough, or better ones to go
+
+To follow the advice:
+  tessera migrate web-1 --to inquadro
+`,
   },
   {
     argv: ["migration", "ls"],

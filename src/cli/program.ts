@@ -1,6 +1,7 @@
 /** The table of commands, and how one is run. */
 import { reportOf, TesseraError, type ErrorReport } from "#core";
 import { Argument, Command, CommanderError } from "commander";
+import { addAdviseCommand } from "./commands-advice.ts";
 import { addAgentCommands } from "./commands-agent.ts";
 import { addComponentCommands } from "./commands-component.ts";
 import { addApplianceCommands, addMachineCommands } from "./commands-machine.ts";
@@ -90,6 +91,7 @@ function makeProgram(bench: Bench, version: string): Command {
   addMachineCommands(program, bench);
   addCloudCommands(program, bench);
   addMigrateCommands(program, bench);
+  addAdviseCommand(program, bench);
   addMigrationCommands(program, bench);
   addCompletion(program, bench);
   return program;

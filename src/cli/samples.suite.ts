@@ -1,5 +1,5 @@
 /** Values of core's words that the tests of this room print. */
-import type { AgentInfo, MigrationStatus } from "#api";
+import type { AgentInfo, MigrationStatus, Output } from "#api";
 import {
   referenceOf,
   type Appliance,
@@ -98,6 +98,22 @@ export const PLAN: Plan = {
   expected_ms: 1721,
   price: 0,
   notes: ["the machine is stopped while its user data moves"],
+};
+
+export const ADVICE: Output<"advice.make"> = {
+  policy: "threshold",
+  load: 0.85,
+  sends: true,
+  reason: "load 85%, high mark 80%",
+  machines: [
+    {
+      machine: UUID,
+      name: "web-1",
+      to: "inquadro",
+      reasons: ["load 85% here, 30% at inquadro with it"],
+    },
+    { machine: "db", name: "db", reasons: ["others are enough, or better ones to go"] },
+  ],
 };
 
 export const RECEIPT: SignedReceipt = {

@@ -8,6 +8,9 @@ export interface Offer {
   /** The cloud's name, equal to the first label of its domain in the usual set-up. */
   readonly cloud: string;
   readonly region: string;
+  /** All that the cloud gives to machines, and the share of them that is busy; absent: not told. */
+  readonly cpus?: number;
+  readonly load?: number;
   readonly cpusFree: number;
   readonly memoryFreeBytes: number;
   readonly storageFreeBytes: number;

@@ -13,6 +13,8 @@ const price = z.number().min(0).max(1e12);
 const offerSchema = z.object({
   cloud: word,
   region: z.string().max(128),
+  cpus: z.number().positive().max(1e9).exactOptional(),
+  load: z.number().min(0).max(1e9).exactOptional(),
   cpusFree: z.number().min(0).max(1e9),
   memoryFreeBytes: amount,
   storageFreeBytes: amount,

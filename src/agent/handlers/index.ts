@@ -1,4 +1,5 @@
 import type { Handlers } from "#api";
+import { adviceHandlers } from "./advice.ts";
 import { componentHandlers } from "./components.ts";
 import { federationHandlers } from "./federation.ts";
 import { machineHandlers } from "./machines.ts";
@@ -14,5 +15,6 @@ export function createHandlers(parts: Parts): Handlers {
     ...registryHandlers(parts),
     ...machineHandlers(parts),
     ...migrationHandlers(parts),
+    ...adviceHandlers(parts),
   };
 }

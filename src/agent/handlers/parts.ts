@@ -6,6 +6,7 @@ import type { Appliances } from "../appliances.ts";
 import type { Config } from "../config.ts";
 import type { Journal } from "../journal.ts";
 import type { Layout } from "../layout.ts";
+import type { LoadWatch } from "../loads.ts";
 import type { Machines } from "../machines.ts";
 import type { Migrations } from "../migrations/migrations.ts";
 import type { ProgressBoard } from "../migrations/progress.ts";
@@ -22,6 +23,7 @@ export interface Parts {
   readonly migrations: Migrations;
   readonly journal: Journal;
   readonly board: ProgressBoard;
+  readonly loads: Pick<LoadWatch, "here" | "guest" | "other">;
   readonly transport: FederationTransport;
   readonly peers: Peers;
   readonly key: AgentKey;
