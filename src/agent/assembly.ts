@@ -170,6 +170,7 @@ function toolsOf(
 ): MigrationTools {
   const { config, layout, key, journal, store, peers, transport, dataServer, dataIdentity } = rooms;
   return {
+    hypervisor: rooms.hypervisor,
     world,
     journal,
     transport,

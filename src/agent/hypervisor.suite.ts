@@ -124,6 +124,9 @@ export class MemoryHypervisor implements Hypervisor {
         return Promise.resolve("graceful");
       },
       exited,
+      describe: () => {
+        throw notHot();
+      },
       hot: () => Promise.reject(notHot()),
       detach: () => Promise.resolve(),
     };

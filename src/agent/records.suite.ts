@@ -79,6 +79,7 @@ export const sourceRecords: fc.Arbitrary<SourceRecord> = fc
   .record(
     {
       ...common,
+      mode: fc.constant("cold" as const),
       phase: fc.constantFrom(...(Object.keys(SOURCE) as SourcePhase[])),
       composed: digest,
       handOver: text,
@@ -93,6 +94,7 @@ export const sourceRecords: fc.Arbitrary<SourceRecord> = fc
     {
       requiredKeys: [
         ...(Object.keys(common) as (keyof typeof common)[]),
+        "mode",
         "phase",
         "composed",
         "handOver",
@@ -125,6 +127,7 @@ export const destinationRecords: fc.Arbitrary<DestinationRecord> = fc
   .record(
     {
       ...common,
+      mode: fc.constant("cold" as const),
       phase: fc.constantFrom(...(Object.keys(DESTINATION) as DestinationPhase[])),
       composed: digest,
       handOverDigest: digest,
@@ -144,6 +147,7 @@ export const destinationRecords: fc.Arbitrary<DestinationRecord> = fc
     {
       requiredKeys: [
         ...(Object.keys(common) as (keyof typeof common)[]),
+        "mode",
         "phase",
         "composed",
         "handOverDigest",

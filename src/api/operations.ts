@@ -30,7 +30,17 @@ const FILES_BODY_BYTES_MAX = 64 * 2 ** 20;
 
 const nothing = z.strictObject({});
 const optionalTrue = z.boolean().exactOptional();
-const route = { machine: name, to: name.exactOptional(), bwlimit: view.rateLimit };
+const route = {
+  machine: name,
+  to: name.exactOptional(),
+  bwlimit: view.rateLimit,
+  /** Default `cold`: the machine is stopped for it. */
+  mode: word.migrationMode.exactOptional(),
+  /** Of a hot migration; default `auto`. */
+  memory: word.memoryMethod.exactOptional(),
+  /** Of a hot migration; default `hybrid`. */
+  storage: word.storageMethod.exactOptional(),
+};
 
 const agentOperations = {
   "agent.info": {

@@ -131,7 +131,10 @@ export const offer = mirrors<core.Offer>()(
 );
 
 const migrationCase = mirrors<core.MigrationCase>()(z.enum(["worst", "average", "best"]));
-const migrationMode = mirrors<core.MigrationMode>()(z.enum(["cold"]));
+export const migrationMode = mirrors<core.MigrationMode>()(z.enum(["cold", "hot"]));
+
+export const memoryMethod = mirrors<core.MemoryMethod>()(z.enum(["precopy", "postcopy", "auto"]));
+export const storageMethod = mirrors<core.StorageMethod>()(z.enum(["hybrid", "push", "pull"]));
 
 const contentShares = mirrors<core.ContentShares>()(
   z.object({ heldBytes: bytes, patchedBytes: bytes, missingBytes: bytes }),
@@ -164,13 +167,42 @@ export const plan = mirrors<core.Plan>()(
       from: z.enum(["limit", "measured", "offer", "assumed"]),
     }),
     expected_ms: milliseconds,
+    hot: z
+      .object({ memory: memoryMethod, storage: storageMethod, memoryBytes: bytes })
+      .exactOptional(),
     price: z.number().min(0),
     notes: list(text),
   }),
 );
 
 export const phase = mirrors<core.Phase>()(
-  z.enum(["negotiate", "components", "compose", "stop", "userData", "boot"]),
+  z.enum(["negotiate", "components", "compose", "stop", "userData", "memory", "switch", "boot"]),
+);
+
+export const hotReport = mirrors<core.HotReport>()(
+  z.object({
+    memory: z.object({
+      method: z.enum(["precopy", "postcopy"]),
+      passes: count,
+      rawBytes: bytes,
+      wireBytes: bytes,
+      componentPages: count,
+      repeatedPages: count,
+    }),
+    storage: z.object({
+      method: storageMethod,
+      passes: count,
+      aheadBytes: bytes,
+      staleBytes: bytes,
+      demandedBytes: bytes,
+      backgroundBytes: bytes,
+      supersededBytes: bytes,
+      zeroBytes: bytes,
+    }),
+    pause_ms: z.object({ status: milliseconds, token: milliseconds, resume: milliseconds }),
+    fill_ms: milliseconds,
+    restarted: z.boolean().exactOptional(),
+  }),
 );
 
 export const signedReceipt = mirrors<core.SignedReceipt>()(
@@ -194,7 +226,7 @@ export const signedReceipt = mirrors<core.SignedReceipt>()(
         }),
       ),
       userData: z.object({
-        digest,
+        digest: digest.exactOptional(),
         sizeBytes: bytes,
         allocatedBytes: bytes,
         bytes,
@@ -202,9 +234,19 @@ export const signedReceipt = mirrors<core.SignedReceipt>()(
       }),
       encodings: z.record(text, z.object({ rawBytes: bytes, wireBytes: bytes })).exactOptional(),
       wireBytes: bytes,
-      phases_ms: z.record(phase, milliseconds),
+      phases_ms: z.object({
+        negotiate: milliseconds,
+        components: milliseconds,
+        compose: milliseconds,
+        stop: milliseconds,
+        userData: milliseconds,
+        memory: milliseconds.exactOptional(),
+        switch: milliseconds.exactOptional(),
+        boot: milliseconds,
+      }),
       downtime_ms: milliseconds,
-      stop: z.enum(["graceful", "forced", "was-stopped"]),
+      stop: z.enum(["graceful", "forced", "was-stopped", "none"]),
+      hot: hotReport.exactOptional(),
       started_ms: milliseconds,
       ended_ms: milliseconds,
     }),

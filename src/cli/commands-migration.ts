@@ -1,7 +1,14 @@
 /** `tessera cloud …`, `tessera plan`, `tessera migrate` and `tessera migration …`. */
 import type { Input, MigrationStatus, Output } from "#api";
-import { TesseraError, hasCode, parseRate, reportOf } from "#core";
-import type { Command } from "commander";
+import {
+  TesseraError,
+  hasCode,
+  parseRate,
+  reportOf,
+  type MemoryMethod,
+  type StorageMethod,
+} from "#core";
+import { Option, type Command } from "commander";
 import { exitCodeOf } from "./exit-codes.ts";
 import { renderCloud, renderClouds } from "./render-lists.ts";
 import { renderError } from "./render-error.ts";
@@ -31,17 +38,38 @@ export function addCloudCommands(root: Command, bench: Bench): void {
 interface RouteOptions {
   readonly to?: string;
   readonly bwlimit?: number;
+  readonly live?: boolean;
+  readonly memory?: MemoryMethod;
+  readonly storage?: StorageMethod;
 }
 
 function withRoute(command: Command): Command {
   return command
     .option("--to <cloud>", "the destination; without it the agent chooses and says why")
-    .option("--bwlimit <rate>", "bandwidth limit, for instance 50Mbit/s", parseRate);
+    .option("--bwlimit <rate>", "bandwidth limit, for instance 50Mbit/s", parseRate)
+    .option("--live", "move it while it runs: its guest notices only a short pause")
+    .addOption(
+      new Option("--memory <method>", "with --live: when memory moves (default: auto)").choices([
+        "precopy",
+        "postcopy",
+        "auto",
+      ]),
+    )
+    .addOption(
+      new Option(
+        "--storage <method>",
+        "with --live: when the user data block moves (default: hybrid)",
+      ).choices(["hybrid", "push", "pull"]),
+    );
 }
 
-function routeOf(machine: string, { to, bwlimit }: RouteOptions): Input<"plan.make"> {
+function routeOf(machine: string, options: RouteOptions): Input<"plan.make"> {
+  const { to, bwlimit, live, memory, storage } = options;
   return {
     machine,
+    ...(live === true ? { mode: "hot" } : {}),
+    ...(memory === undefined ? {} : { memory }),
+    ...(storage === undefined ? {} : { storage }),
     ...(to === undefined ? {} : { to }),
     ...(bwlimit === undefined ? {} : { bwlimit }),
   };
@@ -50,7 +78,11 @@ function routeOf(machine: string, { to, bwlimit }: RouteOptions): Input<"plan.ma
 export function addMigrateCommands(root: Command, bench: Bench): void {
   const plan = leaf(root, "plan <machine>", {
     summary: "what a migration would move, component by component, before anything moves",
-    examples: ["tessera plan web-1 --to inquadro", "tessera plan web-1 --bwlimit 50Mbit/s"],
+    examples: [
+      "tessera plan web-1 --to inquadro",
+      "tessera plan web-1 --bwlimit 50Mbit/s",
+      "tessera plan web-1 --to inquadro --live",
+    ],
   });
   act<RouteOptions>(bench, withRoute(plan), async (session, [name = ""], options) => {
     const result = await session.call("plan.make", routeOf(name, options));
@@ -61,6 +93,7 @@ export function addMigrateCommands(root: Command, bench: Bench): void {
     examples: [
       "tessera migrate web-1 --to inquadro",
       "tessera migrate web-1 --to inquadro --bwlimit 50Mbit/s --detach",
+      "tessera migrate web-1 --to inquadro --live",
       "tessera migrate web-1 --dry-run    (same as tessera plan)",
     ],
   })

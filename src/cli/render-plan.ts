@@ -6,9 +6,11 @@ import {
   formatRate,
   shortDigest,
   type EncodingShares,
+  type HotReport,
   type Phase,
   type Plan,
   type PlannedComponent,
+  type Receipt,
   type ReceiptComponent,
   type SignedReceipt,
 } from "#core";
@@ -78,11 +80,19 @@ const RATES = {
   assumed: "assumed",
 } as const;
 
+const STORAGE = {
+  hybrid: "most before the switch, the rest after it",
+  push: "all before the switch",
+  pull: "after the switch, first what is asked for",
+} as const;
+
 function outlook(plan: Plan): [string, string | undefined][] {
   const { rate, expected_ms, monolithicBytes, totalBytes, price } = plan;
   const at = `${formatRate(rate.bitsPerSecond)}, ${RATES[rate.from]}`;
   return [
     ["expected time", `${formatDuration(expected_ms)} at ${at}`],
+    ["memory", plan.hot && `${formatBytes(plan.hot.memoryBytes)}, ${plan.hot.memory}`],
+    ["disk", plan.hot && `${plan.hot.storage}: ${STORAGE[plan.hot.storage]}`],
     ["as one block", `${formatBytes(monolithicBytes)}${share(totalBytes, monolithicBytes)}`],
     ["price", price > 0 ? price.toFixed(4) : undefined],
   ];
@@ -112,10 +122,13 @@ const PHASES: readonly (readonly [Phase, string])[] = [
   ["compose", "compose"],
   ["stop", "stop"],
   ["userData", "user data"],
+  ["memory", "memory"],
+  ["switch", "switch"],
   ["boot", "boot"],
 ];
 
 const STOPS = {
+  none: "it was not stopped",
   graceful: "the guest shut down by itself",
   forced: "by force",
   "was-stopped": "it was stopped already",
@@ -134,7 +147,8 @@ export function renderReceipt(
     formatBytes(component.bytes),
   ]);
   const how = userData.lineage === true ? "changes moved" : "moved";
-  const data = ["user data", shortDigest(userData.digest), how, formatBytes(userData.bytes)];
+  const digest = userData.digest === undefined ? "" : shortDigest(userData.digest);
+  const data = ["user data", digest, how, formatBytes(userData.bytes)];
   const wire = ["on the wire", "", "", formatBytes(receipt.wireBytes)];
   const columns = [
     { title: "COMPONENT" },
@@ -150,6 +164,7 @@ export function renderReceipt(
     "\n",
     renderMembers([
       ["downtime", formatDuration(receipt.downtime_ms)],
+      ...renderHot(receipt.hot),
       ["stop", STOPS[receipt.stop]],
       ["compression", encodingsOf(receipt.encodings)],
       ["migration", receipt.migration],
@@ -158,6 +173,27 @@ export function renderReceipt(
       ["signed by", Object.keys(signatures).toSorted().join(", ") || "nobody"],
     ]),
   ].join("");
+}
+
+/** What only a hot migration has. */
+function renderHot(hot: HotReport | undefined): [string, string | undefined][] {
+  if (hot === undefined) return [];
+  const { memory, storage, pause_ms, fill_ms, restarted } = hot;
+  const { status, token, resume } = pause_ms;
+  const [by, to] = [formatBytes(memory.rawBytes), formatBytes(memory.wireBytes)];
+  const parts = [
+    `${formatDuration(status)} for memory and status`,
+    `${formatDuration(token)} for the hand-over`,
+    `${formatDuration(resume)} to go on`,
+  ];
+  const rest = storage.demandedBytes + storage.backgroundBytes;
+  return [
+    ["of which", parts.join(", ")],
+    ["memory", `${memory.method}, ${memory.passes} passes, ${by} as ${to}`],
+    ["read ahead", `${formatBytes(storage.aheadBytes)} in ${storage.passes} passes`],
+    ["after the switch", `${formatBytes(rest)} in ${formatDuration(fill_ms)}`],
+    ["restarted", restarted === true ? "from its disk, as after a power cut" : undefined],
+  ];
 }
 
 function howOf({ held, contents, sources }: ReceiptComponent): string {
@@ -179,7 +215,10 @@ function encodingsOf(encodings: EncodingShares | undefined): string | undefined 
   return parts.length === 0 ? undefined : parts.join(", ");
 }
 
-function renderPhases(phases_ms: Readonly<Record<Phase, number>>): string {
-  const rows = PHASES.map(([phase, title]) => [title, formatDuration(phases_ms[phase])]);
+function renderPhases(phases_ms: Receipt["phases_ms"]): string {
+  const rows = PHASES.flatMap(([phase, title]) => {
+    const took_ms = phases_ms[phase];
+    return took_ms === undefined ? [] : [[title, formatDuration(took_ms)]];
+  });
   return renderTable([{ title: "PHASE" }, { title: "TIME", align: "right" }], rows, "  ");
 }

@@ -48,11 +48,29 @@ export interface Plan {
     readonly from: "limit" | "measured" | "offer" | "assumed";
   };
   readonly expected_ms: number;
+  /** Of a hot migration. */
+  readonly hot?: HotChoice & { readonly memoryBytes: number };
   readonly price: number;
   readonly notes: readonly string[];
 }
 
-export type MigrationMode = "cold";
+/** Stopped, or running. */
+export type MigrationMode = "cold" | "hot";
+
+/**
+ * How the memory of a running machine travels: before the switch, after it, or as fits what is seen
+ * of the machine and the link.
+ */
+export type MemoryMethod = "precopy" | "postcopy" | "auto";
+
+/** When the user data block of a running machine travels: before the switch, after it, or both. */
+export type StorageMethod = "hybrid" | "push" | "pull";
+
+/** What is asked for of a hot migration. */
+export interface HotChoice {
+  readonly memory: MemoryMethod;
+  readonly storage: StorageMethod;
+}
 
 export function caseOf(components: readonly { readonly held: boolean }[]): MigrationCase {
   if (components.every(({ held }) => held)) return "best";

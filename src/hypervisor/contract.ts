@@ -1,5 +1,11 @@
 import type { ComposedDisks, PortForward, ProcessIdentity } from "#core";
-import type { HotCapabilities, HotSource, IncomingMachine, IncomingOptions } from "./hot.ts";
+import type {
+  HotCapabilities,
+  HotDescription,
+  HotSource,
+  IncomingMachine,
+  IncomingOptions,
+} from "./hot.ts";
 
 export type * from "./hot.ts";
 
@@ -42,6 +48,12 @@ export interface RunningMachine {
   stop(timeout_ms: number): Promise<"graceful" | "forced">;
   /** Resolves when the process is gone. */
   readonly exited: Promise<void>;
+  /**
+   * What its memory and status are tied to.
+   *
+   * @throws `hypervisor.hot-unsupported`
+   */
+  describe(): HotDescription;
   /**
    * The machine as the source of a hot migration; one holder at a time, until `close`.
    *

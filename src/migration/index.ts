@@ -1,4 +1,7 @@
 export * from "./destination.ts";
+export * from "./hot-destination.ts";
+export * from "./hot-source.ts";
+export * from "./hot-status.ts";
 export * from "./memory-forecast.ts";
 export * from "./memory-strategy.ts";
 export * from "./plan.ts";

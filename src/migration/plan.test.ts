@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { caseOf, type Appliance, type ComponentReference, type Digest } from "#core";
-import { DESTINATION, SOURCE, diagramOf, makePlan } from "./index.ts";
+import { DESTINATION, HOT_DESTINATION, HOT_SOURCE, SOURCE, diagramOf, makePlan } from "./index.ts";
 
 const id = (letter: string): Digest => `sha256:${letter.repeat(64)}`;
 
@@ -74,4 +74,6 @@ test("the diagrams in doc/migration.md are those of the tables", () => {
   const diagrams = [...text.matchAll(/```mermaid\n([^`]*)```/g)].map((match) => match[1]?.trim());
   assert.equal(diagrams[0], diagramOf(SOURCE, "proposed"));
   assert.equal(diagrams[1], diagramOf(DESTINATION, "accepted"));
+  assert.equal(diagrams[2], diagramOf(HOT_SOURCE, "proposed"));
+  assert.equal(diagrams[3], diagramOf(HOT_DESTINATION, "accepted"));
 });

@@ -13,6 +13,9 @@ import {
 /** Bytes of frames, TLS records and negotiation beside the payload, as a share of it. */
 const OVERHEAD = 0.005;
 
+/** Memory on the wire over its size; most of it is zeroes, and pages of components. */
+const MEMORY_RATIO = 0.15;
+
 /** What the fetch of one component would move. */
 export interface ComponentMove {
   /** On the wire. */
@@ -34,6 +37,7 @@ export interface PlanInput {
   readonly moves?: ReadonlyMap<Digest, ComponentMove>;
   readonly userData: Plan["userData"];
   readonly rate: Plan["rate"];
+  readonly hot?: NonNullable<Plan["hot"]>;
   /** What the source pays for each gigabyte that leaves it. */
   readonly pricePerGB: number;
   readonly notes: readonly string[];
@@ -45,7 +49,8 @@ export function makePlan(input: PlanInput): Plan {
   const components = componentsOf(input.appliance).map((component) =>
     held.has(component.id) ? { component, held: true, bytes: 0 } : missing(component, input),
   );
-  const payload = components.reduce((sum, { bytes }) => sum + bytes, input.userData.bytes);
+  const first = input.userData.bytes + memoryBytes(input);
+  const payload = components.reduce((sum, { bytes }) => sum + bytes, first);
   const totalBytes = Math.ceil(payload * (1 + OVERHEAD));
   const { machine, source, destination, mode, userData, rate, notes } = input;
   return {
@@ -60,9 +65,15 @@ export function makePlan(input: PlanInput): Plan {
     monolithicBytes: monolithicBytes(input),
     rate,
     expected_ms: Math.ceil((totalBytes * 8 * 1000) / rate.bitsPerSecond),
+    ...(input.hot === undefined ? {} : { hot: input.hot }),
     price: (totalBytes / 1e9) * input.pricePerGB,
     notes,
   };
+}
+
+/** What is expected of memory on the wire: see doc/memory.md for what running guests took. */
+function memoryBytes({ hot }: PlanInput): number {
+  return Math.ceil((hot?.memoryBytes ?? 0) * MEMORY_RATIO);
 }
 
 function missing(component: ComponentReference, { ratios, moves }: PlanInput): PlannedComponent {

@@ -1,4 +1,6 @@
 import type { DestinationEvent, DestinationPhase } from "./destination.ts";
+import type { HotDestinationPhase } from "./hot-destination.ts";
+import type { HotSourcePhase } from "./hot-source.ts";
 import type { SourceEvent, SourcePhase } from "./source.ts";
 
 /**
@@ -45,6 +47,8 @@ export function eventFromSource(phase: SourcePhase | "unknown"): DestinationEven
 }
 
 /** Nothing more will happen by itself on this side. */
-export function isTerminal(phase: SourcePhase | DestinationPhase): boolean {
+export function isTerminal(
+  phase: SourcePhase | DestinationPhase | HotSourcePhase | HotDestinationPhase,
+): boolean {
   return ["completed", "aborted", "fenced"].includes(phase);
 }

@@ -1,6 +1,13 @@
 import type { Context, Handlers, Output } from "#api";
+import {
+  TesseraError,
+  type HotChoice,
+  type MemoryMethod,
+  type MigrationMode,
+  type StorageMethod,
+} from "#core";
 import { phaseOf, type ProgressBoard } from "../migrations/progress.ts";
-import type { Planned } from "../migrations/planner.ts";
+import type { Planned, Route } from "../migrations/planner.ts";
 import type { MigrationRecord } from "../migrations/record.ts";
 import type { Parts } from "./parts.ts";
 
@@ -19,6 +26,9 @@ interface RouteInput {
   readonly machine: string;
   readonly to?: string;
   readonly bwlimit?: number;
+  readonly mode?: MigrationMode;
+  readonly memory?: MemoryMethod;
+  readonly storage?: StorageMethod;
 }
 
 export function migrationHandlers(parts: Parts): MigrationOperations {
@@ -42,13 +52,27 @@ export function migrationHandlers(parts: Parts): MigrationOperations {
   };
 }
 
-async function route({ machines }: Parts, { machine: text, to, bwlimit }: RouteInput) {
+async function route({ machines }: Parts, input: RouteInput): Promise<Route> {
+  const { machine: text, to, bwlimit } = input;
   const { machine } = await machines.store.resolve(text);
+  const hot = hotChoiceOf(input);
   return {
     machine,
+    ...(hot === undefined ? {} : { hot }),
     ...(to === undefined ? {} : { to }),
     ...(bwlimit === undefined ? {} : { bwlimit }),
   };
+}
+
+/** @throws `migration.mode-conflict` (misuse) */
+function hotChoiceOf({ machine, mode, memory, storage }: RouteInput): HotChoice | undefined {
+  if (mode === "hot") return { memory: memory ?? "auto", storage: storage ?? "hybrid" };
+  if (memory === undefined && storage === undefined) return undefined;
+  const message = "how memory and user data travel can be chosen for a hot migration only";
+  throw new TesseraError("misuse", "migration.mode-conflict", message, {
+    subject: machine,
+    remedy: "add --live, or leave --memory and --storage away",
+  });
 }
 
 function planView({ plan, considered }: Planned): Output<"plan.make"> {
@@ -63,7 +87,7 @@ function planView({ plan, considered }: Planned): Output<"plan.make"> {
 }
 
 function summary(record: MigrationRecord): Output<"migration.list">["migrations"][number] {
-  const phase = phaseOf(record.phase);
+  const phase = phaseOf(record);
   const outcome = outcomeOf(record);
   return {
     migration: record.id,
@@ -146,7 +170,7 @@ async function nextChange(board: ProgressBoard, id: string, over: AbortSignal): 
 }
 
 function snapshotOf({ board }: Parts, record: MigrationRecord) {
-  const phase = phaseOf(record.phase);
+  const phase = phaseOf(record);
   const bitsPerSecond = board.bitsPerSecond(record.id);
   return {
     migration: record.id,

@@ -9,6 +9,7 @@ import {
   type Offer,
 } from "#core";
 import { nearestBases } from "#delta";
+import type { HotDescription } from "#hypervisor";
 import { objections } from "#placement";
 import {
   BASES_MAX,
@@ -18,9 +19,10 @@ import {
   type PlanAnswer,
   type Proposal,
 } from "./messages.ts";
+import { hotObjections } from "./hot-terms.ts";
 import { keptDigestOf } from "./kept.ts";
 import { heldOf } from "./planner.ts";
-import type { DestinationRecord } from "./record.ts";
+import type { DestinationPart, DestinationRecord, HotDestinationRecord } from "./record.ts";
 import type { MigrationTools } from "./tools.ts";
 
 /** What a plan question and a proposal have in common. */
@@ -29,19 +31,21 @@ interface Candidate {
   readonly name: string;
   readonly appliance: Appliance;
   readonly allocatedBytes: number;
+  /** Of a machine that is to arrive while it runs. */
+  readonly hot?: HotDescription | undefined;
 }
 
 /** Decides which machines of other clouds this one takes. */
 export class Admission {
   readonly #tools: MigrationTools;
   readonly #offer: () => Promise<Offer>;
-  readonly #incoming: () => readonly DestinationRecord[];
+  readonly #incoming: () => readonly DestinationPart[];
 
   /** @param incoming the migrations that are bringing a machine here */
   constructor(
     tools: MigrationTools,
     offer: () => Promise<Offer>,
-    incoming: () => readonly DestinationRecord[],
+    incoming: () => readonly DestinationPart[],
   ) {
     this.#tools = tools;
     this.#offer = offer;
@@ -50,8 +54,11 @@ export class Admission {
 
   /** @throws `migration.message-invalid` */
   async answerPlan(from: string, body: Json): Promise<PlanAnswer> {
-    const { version, machine, name, appliance, userDataBytes } = decodePlanQuestion(from, body);
-    const candidate = { uuid: machine, name, appliance, allocatedBytes: userDataBytes };
+    const { version, machine, name, appliance, userDataBytes, hot } = decodePlanQuestion(
+      from,
+      body,
+    );
+    const candidate = { uuid: machine, name, appliance, allocatedBytes: userDataBytes, hot };
     const wanted = componentsOf(appliance);
     const held = await heldOf(this.#tools, wanted);
     const lineage = await keptDigestOf(this.#tools, machine);
@@ -60,11 +67,16 @@ export class Admission {
       ...(lineage === undefined ? {} : { lineage }),
       bases: await this.#bases(wanted.filter(({ id }) => !held.includes(id))),
       certificate: this.#tools.endpoint().certificate,
+      ...(hot === undefined ? {} : { hot: { postcopy: await this.#canPostcopy() } }),
       objections:
         version > MIGRATION_VERSION
           ? [`speaks migration version ${MIGRATION_VERSION}`]
           : await this.#objections(candidate),
     };
+  }
+
+  async #canPostcopy(): Promise<boolean> {
+    return (await this.#tools.hypervisor.hotCapabilities())?.postcopy ?? false;
   }
 
   async #bases(missing: readonly ComponentReference[]): Promise<PlanAnswer["bases"]> {
@@ -80,22 +92,32 @@ export class Admission {
    *
    * @throws `migration.message-invalid`, `migration.version-unsupported`, `migration.refused` (peer)
    */
-  async admit(from: string, id: string, body: Json): Promise<DestinationRecord> {
+  async admit(
+    from: string,
+    id: string,
+    body: Json,
+  ): Promise<DestinationRecord | HotDestinationRecord> {
     const proposal = decodeProposal(from, body);
     if (proposal.version > MIGRATION_VERSION) throw tooNew(from, proposal.version);
     const { machine, appliance, userData } = proposal;
     const { allocatedBytes } = userData;
-    const reasons = await this.#objections({ ...machine, appliance, allocatedBytes });
+    const hot = proposal.mode === "hot" ? proposal.hot.description : undefined;
+    const reasons = await this.#objections({ ...machine, appliance, allocatedBytes, hot });
     const [reason] = reasons;
     if (reason !== undefined) throw refusal(reason, machine.uuid, reasons);
     return this.#record(from, id, proposal);
   }
 
-  async #record(from: string, id: string, proposal: Proposal): Promise<DestinationRecord> {
+  async #record(
+    from: string,
+    id: string,
+    proposal: Proposal,
+  ): Promise<DestinationRecord | HotDestinationRecord> {
     const { machine, appliance, userData, wasRunning, composed, handOverDigest, data } = proposal;
     return {
       id,
       role: "destination",
+      ...(proposal.mode === "hot" ? { mode: "hot", hot: proposal.hot } : { mode: "cold" }),
       phase: "accepted",
       machine,
       appliance,
@@ -115,7 +137,8 @@ export class Admission {
   }
 
   /** Why this cloud would not take the machine. */
-  async #objections({ uuid, name, appliance, allocatedBytes }: Candidate): Promise<string[]> {
+  async #objections(candidate: Candidate): Promise<string[]> {
+    const { uuid, name, appliance, allocatedBytes, hot } = candidate;
     const offer = await this.#offer();
     const now_ms = this.#tools.world.clock.now();
     const present = (await this.#tools.machines.list()).filter(({ state }) => state !== "gone");
@@ -125,7 +148,9 @@ export class Admission {
     ];
     const named = all.some((machine) => machine.name === name && machine.uuid !== uuid);
     const here = all.some((machine) => machine.uuid === uuid);
+    const capabilities = hot && (await this.#tools.hypervisor.hotCapabilities());
     return [
+      ...(hot === undefined ? [] : hotObjections(hot, capabilities)),
       ...objections({ appliance, allocatedBytes, now_ms }, offer),
       ...(named ? [`has another machine named "${name}"`] : []),
       ...(here ? ["has this machine already"] : []),

@@ -48,6 +48,13 @@ export interface JournalHooks {
   holds(record: MigrationRecord): boolean;
 }
 
+/** What the work that all kinds of migration share needs of the course of its side. */
+export interface CourseOf<P extends object> {
+  readonly record: P;
+  readonly log: Log;
+  note(patch: Partial<P>, event: string, detail?: string): Promise<void>;
+}
+
 export interface CourseTools {
   readonly world: World;
   readonly journal: Journal;

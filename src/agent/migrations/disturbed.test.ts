@@ -232,7 +232,7 @@ test("strangers and malformed messages are refused, and leave nothing", async (t
     [crypto.randomUUID().toUpperCase(), proposal],
     [crypto.randomUUID(), null],
     [crypto.randomUUID(), []],
-    [crypto.randomUUID(), { ...proposal, mode: "hot" }],
+    [crypto.randomUUID(), { ...proposal, mode: "tepid" }],
     [crypto.randomUUID(), { ...proposal, handOverDigest: "sha256:1" }],
     [crypto.randomUUID(), { ...proposal, machine: { ...proposal.machine, name: "../x" } }],
     [crypto.randomUUID(), { ...proposal, machine: { ...proposal.machine, uuid: "../x" } }],

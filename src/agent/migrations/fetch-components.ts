@@ -5,7 +5,6 @@ import {
   type Digest,
   type EncodingShares,
 } from "#core";
-import type { DestinationEvent } from "#migration";
 import {
   gatherComponents,
   type ComponentReport,
@@ -13,17 +12,17 @@ import {
   type TransferProgress,
 } from "#transfer";
 import { askHelpers, type Helpers } from "../help/helpers.ts";
-import type { Course, Happening } from "./course.ts";
+import type { CourseOf, Happening } from "./course.ts";
 import type { ReceiverHolder } from "./fetch.ts";
-import type { DestinationRecord } from "./record.ts";
+import type { DestinationPart } from "./record.ts";
 import type { MigrationTools } from "./tools.ts";
 
-type DestinationCourse = Course<DestinationRecord, DestinationEvent>;
-type Heard = Happening<DestinationRecord, DestinationEvent>;
+type DestinationCourse = CourseOf<DestinationPart>;
+type Heard = Happening<DestinationPart, "components-held">;
 
 /** What has been found out about one component, added to what an earlier attempt found. */
 function withReport(
-  { componentBytes, componentContents = {}, componentSources = {} }: DestinationRecord,
+  { componentBytes, componentContents = {}, componentSources = {} }: DestinationPart,
   report: ComponentReport,
 ) {
   const { id, wireBytes, wireBytesBySource, heldBytes, patchedBytes, missingBytes } = report;
@@ -107,7 +106,7 @@ export async function fetchComponents(
 
 async function missingOf(
   { store }: MigrationTools,
-  { appliance }: DestinationRecord,
+  { appliance }: DestinationPart,
 ): Promise<ComponentReference[]> {
   const held = new Set((await store.list()).map(({ id }) => id));
   return componentsOf(appliance).filter(({ id }) => !held.has(id));
@@ -144,7 +143,7 @@ async function gather(
     readonly helpers: Helpers;
     readonly signal: AbortSignal;
   },
-): Promise<DestinationRecord> {
+): Promise<DestinationPart> {
   const { world, store } = tools;
   const { id, appliance } = course.record;
   let found = course.record;

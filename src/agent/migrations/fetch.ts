@@ -4,18 +4,19 @@ import type { DestinationEvent } from "#migration";
 import {
   connectReceiver,
   type DataReceiver,
+  type HotReceiver,
   type LinkReport,
   type UserDataHelp,
   type UserDataReport,
 } from "#transfer";
-import type { Course, Happening } from "./course.ts";
+import type { CourseOf, Happening } from "./course.ts";
 import { EncodingsTaken } from "./fetch-components.ts";
 import { prepareKept } from "./kept.ts";
 import { incomingDataPath } from "./landing.ts";
-import type { DestinationRecord } from "./record.ts";
+import type { DestinationPart, DestinationRecord } from "./record.ts";
 import type { MigrationTools } from "./tools.ts";
 
-type DestinationCourse = Course<DestinationRecord, DestinationEvent>;
+type DestinationCourse = CourseOf<DestinationPart>;
 type Heard = Happening<DestinationRecord, DestinationEvent>;
 
 const USER_DATA = "userData";
@@ -23,7 +24,7 @@ const USER_DATA = "userData";
 /** The one data connection of a course, opened when it is first needed. */
 export class ReceiverHolder {
   readonly #tools: MigrationTools;
-  #receiver: DataReceiver | undefined;
+  #receiver: (DataReceiver & HotReceiver) | undefined;
   /** Of the open receiver. */
   #takenBytes = 0;
   /** Of closed receivers, not yet taken. */
@@ -34,7 +35,7 @@ export class ReceiverHolder {
     this.#tools = tools;
   }
 
-  open(course: DestinationCourse): DataReceiver {
+  open(course: DestinationCourse): DataReceiver & HotReceiver {
     if (this.#receiver !== undefined) return this.#receiver;
     const { world, dataIdentity, store } = this.#tools;
     const { id, data } = course.record;

@@ -5,7 +5,7 @@ import { keepArrived, placeArrived } from "../machine-data.ts";
 import { handedTo, type StoredMachine } from "../machine-store.ts";
 import type { Starter } from "../machines.ts";
 import type { Happening } from "./course.ts";
-import type { DestinationRecord } from "./record.ts";
+import type { DestinationPart, DestinationRecord } from "./record.ts";
 import type { MigrationTools } from "./tools.ts";
 
 export function incomingDataPath(tools: MigrationTools, migration: string): string {
@@ -103,7 +103,7 @@ async function startAgain(
  */
 export async function fenceMachine(
   tools: MigrationTools,
-  { id, peer, machine }: DestinationRecord,
+  { id, peer, machine }: DestinationPart,
 ): Promise<void> {
   const { world, machines, store, layout } = tools;
   if ((await machines.store.find(machine.uuid)) !== undefined) {
@@ -117,7 +117,7 @@ export async function fenceMachine(
 /** Removes what an aborted migration left, but never a machine that has run here. */
 export async function removeIncoming(
   tools: MigrationTools,
-  record: DestinationRecord,
+  record: DestinationPart,
 ): Promise<void> {
   const { world, machines, store, layout } = tools;
   const { uuid } = record.machine;

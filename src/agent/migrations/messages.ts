@@ -9,16 +9,32 @@
  *       |      <- {status: accepted}                   |
  *       | session-info {status} ...            <->     |   repeated, in both directions
  *
- * Version rule: `version` is 1. A receiver refuses a proposal of a higher version with
- * `migration.version-unsupported`; members that it does not know are ignored.
+ * Version rule: a question or proposal bears the lowest version that has all that it uses: 1 for a cold
+ * migration, 2 for a hot one. A receiver answers a question of a higher version than it speaks with an
+ * objection, and refuses such a proposal with `migration.version-unsupported`; members that it does not
+ * know are ignored. So a cloud that speaks 1 alone takes cold migrations as ever.
  */
 import * as z from "zod";
 import { words } from "#api";
-import { isDigest, TesseraError, type Digest, type Json } from "#core";
-import { DESTINATION, SOURCE, type DestinationPhase, type SourcePhase } from "#migration";
+import { isDigest, TesseraError, type Digest, type Json, type MigrationMode } from "#core";
+import {
+  DESTINATION,
+  HOT_DESTINATION,
+  HOT_SOURCE,
+  SOURCE,
+  type DestinationPhase,
+  type HotDestinationPhase,
+  type HotSourcePhase,
+  type SourcePhase,
+} from "#migration";
+import { descriptionShape, hotTermsShape, switchShape } from "./hot-words.ts";
 import { endpointShape, stopShape } from "./record.ts";
 
-export const MIGRATION_VERSION = 1;
+/** The highest version that we speak. */
+export const MIGRATION_VERSION = 2;
+
+/** The lowest version that has what a migration of this mode needs. */
+export const VERSIONS: Readonly<Record<MigrationMode, number>> = { cold: 1, hot: 2 };
 
 /** Most components that are named as bases for one. */
 export const BASES_MAX = 16;
@@ -36,6 +52,8 @@ const planQuestion = z.object({
   machine: uuid,
   name,
   userDataBytes: bytes,
+  /** Asks for a hot migration of what the hypervisor runs. Since version 2. */
+  hot: descriptionShape.optional(),
 });
 
 const planAnswer = z.object({
@@ -50,20 +68,26 @@ const planAnswer = z.object({
   lineage: digest.optional(),
   /** Why the machine would not be taken; empty when it would. */
   objections: z.array(z.string().max(1024)).max(64),
+  /** To a question about a hot migration. */
+  hot: z.object({ postcopy: z.boolean() }).optional(),
 });
 
-const proposal = z.object({
+const proposalPart = z.object({
   version: z.number().int().min(1),
   machine: z.object({ uuid, name, created_ms: time }),
   appliance: words.appliance,
   /** Digest of the composed image at the source: the destination must compose the same. */
   composed: digest,
-  mode: z.literal("cold"),
   wasRunning: z.boolean(),
   userData: z.object({ sizeBytes: bytes, allocatedBytes: bytes }),
   handOverDigest: digest,
   data: z.object({ endpoint: endpointShape, token }),
 });
+
+const proposal = z.discriminatedUnion("mode", [
+  proposalPart.extend({ mode: z.literal("cold") }),
+  proposalPart.extend({ mode: z.literal("hot"), hot: hotTermsShape }),
+]);
 
 const sourceStatus = z.object({
   phase: z.enum([...(Object.keys(SOURCE) as [SourcePhase, ...SourcePhase[]]), "unknown"]),
@@ -84,10 +108,32 @@ const destinationStatus = z.object({
   error: words.errorReport.optional(),
 });
 
+const hotSourceStatus = z.object({
+  phase: z.enum([...(Object.keys(HOT_SOURCE) as [HotSourcePhase, ...HotSourcePhase[]]), "unknown"]),
+  data: z.object({ endpoint: endpointShape, token }).optional(),
+  negotiate_ms: time.optional(),
+  /** From the pause on. */
+  switch: switchShape.extend({ ago_ms: time }).optional(),
+  handOver: token.optional(),
+  signature: z.string().max(256).optional(),
+  error: words.errorReport.optional(),
+});
+
+const hotDestinationStatus = z.object({
+  phase: z.enum([
+    ...(Object.keys(HOT_DESTINATION) as [HotDestinationPhase, ...HotDestinationPhase[]]),
+    "unknown",
+  ]),
+  receipt: words.signedReceipt.optional(),
+  error: words.errorReport.optional(),
+});
+
 export type PlanAnswer = z.output<typeof planAnswer>;
 export type Proposal = z.output<typeof proposal>;
 export type SourceStatus = z.output<typeof sourceStatus>;
 export type DestinationStatus = z.output<typeof destinationStatus>;
+export type HotSourceStatus = z.output<typeof hotSourceStatus>;
+export type HotDestinationStatus = z.output<typeof hotDestinationStatus>;
 
 function decoder<T>(what: string, schema: z.ZodType<T>): (from: string, body: Json) => T {
   return (from, body) => {
@@ -105,6 +151,8 @@ export const decodePlanAnswer = decoder("plan answer", planAnswer);
 export const decodeProposal = decoder("proposal", proposal);
 export const decodeSourceStatus = decoder("status", sourceStatus);
 export const decodeDestinationStatus = decoder("status", destinationStatus);
+export const decodeHotSourceStatus = decoder("status", hotSourceStatus);
+export const decodeHotDestinationStatus = decoder("status", hotDestinationStatus);
 
 /** The migration's id names files and pins: it must be a UUID. @throws `migration.message-invalid` */
 export const decodeSession: (from: string, session: Json) => string = decoder("session", uuid);

@@ -1,28 +1,52 @@
 import { componentsOf, reportOf, TesseraError, type Json, type Offer } from "#core";
 import type { AgentMessage } from "#federation";
-import { type DestinationEvent, type DestinationPhase, type SourceEvent } from "#migration";
+import type {
+  DestinationEvent,
+  DestinationPhase,
+  HotDestinationEvent,
+  HotDestinationPhase,
+  HotSourceEvent,
+  SourceEvent,
+} from "#migration";
 import { newToken } from "#transfer";
 import { HelpDesk } from "../help/help-desk.ts";
 import { createTurns } from "../turns.ts";
 import { Admission, refusal } from "./admission.ts";
 import { createCourse, type Course } from "./course.ts";
 import { DestinationRole } from "./destination-role.ts";
+import { refusePostcopy } from "./hot-terms.ts";
 import { removeLeftovers } from "./leftovers.ts";
 import { decodeSession, encode } from "./messages.ts";
 import { Planner, type Planned, type Route } from "./planner.ts";
-import type { DestinationRecord, MigrationRecord, SourceRecord } from "./record.ts";
+import type {
+  DestinationPart,
+  DestinationRecord,
+  HotDestinationRecord,
+  HotSourceRecord,
+  MigrationRecord,
+  SourcePart,
+  SourceRecord,
+} from "./record.ts";
 import { SourceRole } from "./source-role.ts";
 import type { MigrationTools } from "./tools.ts";
 
-type AnyCourse = Course<SourceRecord, SourceEvent> | Course<DestinationRecord, DestinationEvent>;
+type AnyCourse =
+  | Course<SourceRecord, SourceEvent>
+  | Course<DestinationRecord, DestinationEvent>
+  | Course<HotSourceRecord, HotSourceEvent>
+  | Course<HotDestinationRecord, HotDestinationEvent>;
 
 /** Phases in which the machine counts although it is not among our machines, or does not run. */
-const COMING: readonly DestinationPhase[] = [
+const COMING: readonly (DestinationPhase | HotDestinationPhase)[] = [
   "accepted",
   "composing",
   "prepared",
   "receiving",
   "received",
+  "copying",
+  "listening",
+  "arming",
+  "armed",
   "starting",
 ];
 
@@ -68,11 +92,15 @@ export class Migrations {
   }
 
   /** Starts a migration as the source; returns once it is journalled. */
-  async start(route: Route): Promise<{ record: SourceRecord; planned: Planned }> {
+  async start(route: Route): Promise<{ record: SourceRecord | HotSourceRecord; planned: Planned }> {
     return await this.#turns.take(route.machine.uuid, async () => {
       await this.#requireFree(route.machine.uuid);
       const planned = await this.planner.plan(route);
       refuseObjections(planned);
+      if (planned.terms !== undefined) {
+        refusePostcopy(planned.terms, planned.plan.destination, route.machine.uuid);
+        refuseHot(planned);
+      }
       const record = await this.#newSource(route, planned);
       try {
         this.#requireRunning();
@@ -88,7 +116,7 @@ export class Migrations {
   }
 
   /** Marks the machine as taking part; it may have the mark already. */
-  async #mark({ id, machine: { uuid } }: SourceRecord): Promise<void> {
+  async #mark({ id, machine: { uuid } }: SourcePart): Promise<void> {
     await this.#tools.machines.update(uuid, (stored) => ({
       ...stored,
       machine: { ...stored.machine, migration: id },
@@ -96,11 +124,11 @@ export class Migrations {
   }
 
   /** A migration that could not begin must not begin by itself later. */
-  async #giveUp(record: SourceRecord, cause: unknown): Promise<void> {
+  async #giveUp(record: SourceRecord | HotSourceRecord, cause: unknown): Promise<void> {
     const { journal, store, world } = this.#tools;
     const ended_ms = world.clock.now();
     const error = reportOf(cause);
-    const ended: SourceRecord = { ...record, phase: "aborted", settled: true, ended_ms, error };
+    const ended: MigrationRecord = { ...record, phase: "aborted", settled: true, ended_ms, error };
     try {
       await store.unpin(`migration:${record.id}`);
       const known = journal.load(record.id) !== undefined;
@@ -143,7 +171,10 @@ export class Migrations {
     );
   }
 
-  async #newSource({ machine, bwlimit }: Route, planned: Planned): Promise<SourceRecord> {
+  async #newSource(
+    { machine, bwlimit }: Route,
+    planned: Planned,
+  ): Promise<SourceRecord | HotSourceRecord> {
     const { world, machines, store } = this.#tools;
     const id = world.random.uuid();
     const { digest } = await machines.composed(machine.appliance);
@@ -153,6 +184,7 @@ export class Migrations {
     return {
       id,
       role: "source",
+      ...(planned.terms === undefined ? { mode: "cold" } : { mode: "hot", hot: planned.terms }),
       phase: "proposed",
       machine: { uuid, name, created_ms },
       appliance,
@@ -203,6 +235,9 @@ export class Migrations {
     // One after the other: what the first one takes, the second one must not count on.
     return await this.#turns.take("admission", async () => {
       const record = await this.#admission.admit(from, session, body);
+      if (record.mode === "hot") {
+        throw refusal("does not take machines that run yet", record.machine.uuid, []);
+      }
       this.#requireRunning();
       this.#first(record, "proposal");
       return this.#begin(record).status();
@@ -210,7 +245,7 @@ export class Migrations {
   }
 
   /** The migrations that are bringing a machine here, which is not one of ours yet. */
-  incoming(): DestinationRecord[] {
+  incoming(): DestinationPart[] {
     return [...this.#courses.values()].flatMap(({ record }) =>
       record.role === "destination" && COMING.includes(record.phase) ? [record] : [],
     );
@@ -294,27 +329,29 @@ export class Migrations {
   }
 
   #create(record: MigrationRecord): AnyCourse {
-    const course =
-      record.role === "source"
-        ? createCourse(record, new SourceRole(this.#tools), this.#tools)
-        : createCourse(record, new DestinationRole(this.#tools), this.#tools);
+    const course = courseOf(record, this.#tools);
     this.#courses.set(record.id, course);
     return course;
   }
 }
 
+/** What an operator decides means the same to all courses. */
 async function dispatch(
   course: AnyCourse,
   event: "cancel" | "resolve-keep" | "resolve-give-up",
   error: MigrationRecord["error"],
 ): Promise<boolean> {
-  const happening = { event, patch: { error } };
-  return course.record.role === "source"
-    ? await (course as Course<SourceRecord, SourceEvent>).dispatch(happening)
-    : await (course as Course<DestinationRecord, DestinationEvent>).dispatch(happening);
+  return await course.dispatch({ event, patch: { error } });
 }
 
-function isProposed(record: MigrationRecord): record is SourceRecord {
+function courseOf(record: MigrationRecord, tools: MigrationTools): AnyCourse {
+  if (record.mode === "hot") throw new TesseraError("bug", "migration.hot-unsuitable", "not yet");
+  return record.role === "source"
+    ? createCourse(record, new SourceRole(tools), tools)
+    : createCourse(record, new DestinationRole(tools), tools);
+}
+
+function isProposed(record: MigrationRecord): record is SourceRecord | HotSourceRecord {
   return record.role === "source" && record.phase === "proposed" && !record.settled;
 }
 
@@ -322,6 +359,14 @@ function refuseObjections({ plan, answer }: Planned): void {
   const [first] = answer.objections;
   if (first !== undefined)
     throw refusal(`${plan.destination} ${first}`, plan.machine, answer.objections);
+}
+
+function refuseHot({ plan }: Planned): void {
+  const message = "this version plans hot migrations, and does not carry them out yet";
+  throw new TesseraError("misuse", "migration.hot-unsuitable", message, {
+    subject: plan.machine,
+    remedy: "move it cold, without --live",
+  });
 }
 
 function strange(from: string, session: string): TesseraError {

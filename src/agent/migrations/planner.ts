@@ -6,17 +6,21 @@ import {
   totalLength,
   type ComponentReference,
   type Digest,
+  type HotChoice,
   type Machine,
   type Offer,
   type Plan,
 } from "#core";
+import type { HotDescription } from "#hypervisor";
 import { makePlan } from "#migration";
 import { rankClouds, type Candidacy } from "#placement";
 import { compressionLevel, estimateUserData } from "#transfer";
 import { openArrived } from "../machine-data.ts";
 import { sampleRatio } from "./estimate.ts";
+import { describe, plannedOf, termsOf, warningsOf } from "./hot-terms.ts";
+import type { HotTerms } from "./hot-words.ts";
 import { movesOf } from "./moves.ts";
-import { decodePlanAnswer, encode, MIGRATION_VERSION, type PlanAnswer } from "./messages.ts";
+import { decodePlanAnswer, encode, VERSIONS, type PlanAnswer } from "./messages.ts";
 import type { MigrationTools } from "./tools.ts";
 
 const RATE_ASSUMED = 100e6;
@@ -26,10 +30,14 @@ export interface Route {
   readonly to?: string;
   /** Bits per second. */
   readonly bwlimit?: number;
+  /** The machine is to run meanwhile; absent: it is stopped. */
+  readonly hot?: HotChoice;
 }
 
 export interface Planned {
   readonly plan: Plan;
+  /** Of a hot migration: what both sides can. */
+  readonly terms?: HotTerms;
   /** The destination's own answer. */
   readonly answer: PlanAnswer;
   readonly userData: { readonly sizeBytes: number; readonly allocatedBytes: number };
@@ -58,7 +66,9 @@ export class Planner {
     const own = await this.#offer();
     const considered = route.to === undefined ? this.#rank(route, userData, own) : undefined;
     const to = route.to ?? chosenOf(considered ?? [], route.machine);
-    const answer = await this.ask(to, route.machine, userData.allocatedBytes);
+    const description = await describe(this.#tools, route);
+    const answer = await this.ask(to, route.machine, userData.allocatedBytes, description);
+    const terms = description && termsOf(route, description, answer);
     const theirs = this.#tools.transport.peers().find(({ cloud }) => cloud === to)?.offer;
     const rate = rateOf(route.bwlimit, own, theirs);
     const level = compressionLevel({ limitBitsPerSecond: rate.bitsPerSecond });
@@ -66,7 +76,8 @@ export class Planner {
       machine: route.machine.uuid,
       source: this.#tools.cloud,
       destination: to,
-      mode: "cold",
+      mode: terms === undefined ? "cold" : "hot",
+      ...(terms === undefined ? {} : { hot: plannedOf(terms) }),
       appliance: route.machine.appliance,
       held: answer.held,
       ratios: await this.#ratiosOf(componentsOf(route.machine.appliance), level),
@@ -77,16 +88,30 @@ export class Planner {
       },
       rate,
       pricePerGB: own.egressPricePerGB,
-      notes: answer.objections.map((objection) => `${to} would refuse: ${objection}`),
+      notes: [
+        ...answer.objections.map((objection) => `${to} would refuse: ${objection}`),
+        ...(terms === undefined ? [] : warningsOf(terms)),
+      ],
     });
-    return { plan, answer, userData, ...(considered === undefined ? {} : { considered }) };
+    return {
+      plan,
+      answer,
+      userData,
+      ...(terms === undefined ? {} : { terms }),
+      ...(considered === undefined ? {} : { considered }),
+    };
   }
 
-  async ask(cloud: string, machine: Machine, userDataBytes: number): Promise<PlanAnswer> {
+  async ask(
+    cloud: string,
+    machine: Machine,
+    userDataBytes: number,
+    hot?: HotDescription,
+  ): Promise<PlanAnswer> {
     const { transport, world } = this.#tools;
     const { uuid, name, appliance } = machine;
-    const question = { version: MIGRATION_VERSION, appliance, machine: uuid, name, userDataBytes };
-    const body = encode(question);
+    const version = VERSIONS[hot === undefined ? "cold" : "hot"];
+    const body = encode({ version, appliance, machine: uuid, name, userDataBytes, hot });
     const session = world.random.uuid();
     return decodePlanAnswer(
       cloud,

@@ -160,12 +160,27 @@ const PHASES: Readonly<Record<string, Phase>> = {
   frozen: "userData",
   receiving: "userData",
   received: "userData",
+  copying: "userData",
+  listening: "memory",
+  moving: "memory",
+  switching: "switch",
+  arming: "switch",
+  armed: "switch",
+  supplying: "userData",
+  filling: "userData",
   "handed-over": "boot",
   starting: "boot",
   running: "boot",
 };
 
+const HOT_PHASES: Readonly<Record<string, Phase>> = {
+  ...PHASES,
+  composing: "compose",
+  "handed-over": "switch",
+  starting: "switch",
+};
+
 /** The receipt's phase that a state belongs to. */
-export function phaseOf(state: string): Phase | undefined {
-  return PHASES[state];
+export function phaseOf({ phase, mode }: MigrationRecord): Phase | undefined {
+  return (mode === "hot" ? HOT_PHASES : PHASES)[phase];
 }

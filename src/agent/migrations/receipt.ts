@@ -10,7 +10,7 @@ import {
   type SignedReceipt,
 } from "#core";
 import { verifySignature, type AgentKey } from "#federation";
-import type { DestinationRecord, SourceRecord } from "./record.ts";
+import type { DestinationPart, DestinationRecord, SourcePart } from "./record.ts";
 
 /** The bytes that both agents sign: the canonical JSON of the receipt. */
 export function receiptBytes(receipt: Receipt): Uint8Array {
@@ -19,27 +19,14 @@ export function receiptBytes(receipt: Receipt): Uint8Array {
 
 /** What the migration did, as the destination saw it. */
 export function makeReceipt(record: DestinationRecord, cloud: string, ended_ms: number): Receipt {
-  const { took_ms, userData, appliance } = record;
+  const { userData, wasRunning } = record;
   if (userData === undefined) {
     throw new TesseraError("bug", "migration.no-user-data", "a receipt needs the user data");
   }
-  const held = new Set(record.held);
-  const components = componentsOf(appliance).map(({ id, name }) => ({
-    id,
-    name,
-    held: held.has(id),
-    ...movedOf(record, id),
-  }));
   const { digest, sizeBytes, allocatedBytes, wireBytes, lineage = false } = userData;
   return {
-    migration: record.id,
-    machine: record.machine.uuid,
-    appliance: appliance.digest,
-    source: record.peer,
-    destination: cloud,
+    ...receiptPart(record, cloud, ended_ms),
     mode: "cold",
-    case: caseOf(components),
-    components,
     userData: {
       digest,
       sizeBytes,
@@ -47,6 +34,33 @@ export function makeReceipt(record: DestinationRecord, cloud: string, ended_ms: 
       bytes: wireBytes,
       ...(lineage ? { lineage } : {}),
     },
+    downtime_ms: wasRunning ? downtimeOf(record) : 0,
+    stop: record.stop ?? "was-stopped",
+  };
+}
+
+/** What the receipts of all kinds of migration have. */
+export function receiptPart(
+  record: DestinationPart,
+  cloud: string,
+  ended_ms: number,
+): Omit<Receipt, "mode" | "userData" | "downtime_ms" | "stop"> {
+  const { took_ms, appliance } = record;
+  const held = new Set(record.held);
+  const components = componentsOf(appliance).map(({ id, name }) => ({
+    id,
+    name,
+    held: held.has(id),
+    ...movedOf(record, id),
+  }));
+  return {
+    migration: record.id,
+    machine: record.machine.uuid,
+    appliance: appliance.digest,
+    source: record.peer,
+    destination: cloud,
+    case: caseOf(components),
+    components,
     ...(record.encodings === undefined ? {} : { encodings: sorted(record.encodings) }),
     wireBytes: record.wireBytes,
     phases_ms: {
@@ -57,15 +71,13 @@ export function makeReceipt(record: DestinationRecord, cloud: string, ended_ms: 
       userData: took_ms.userData ?? 0,
       boot: took_ms.boot ?? 0,
     },
-    downtime_ms: downtimeOf(record),
-    stop: record.stop ?? "was-stopped",
     started_ms: record.started_ms,
     ended_ms,
   };
 }
 
 function movedOf(
-  { componentBytes, componentContents, componentSources, peer }: DestinationRecord,
+  { componentBytes, componentContents, componentSources, peer }: DestinationPart,
   id: Digest,
 ): Omit<ReceiptComponent, "id" | "name" | "held"> {
   const contents = componentContents?.[id];
@@ -83,8 +95,8 @@ function sorted<T>(values: Readonly<Record<string, T>>): Record<string, T> {
   return Object.fromEntries(Object.entries(values).sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
-function downtimeOf({ off_ms, on_ms, wasRunning }: DestinationRecord): number {
-  if (!wasRunning || off_ms === undefined || on_ms === undefined) return 0;
+export function downtimeOf({ off_ms, on_ms }: DestinationPart): number {
+  if (off_ms === undefined || on_ms === undefined) return 0;
   return Math.max(0, on_ms - off_ms);
 }
 
@@ -98,7 +110,7 @@ export function signReceipt(receipt: Receipt, cloud: string, key: AgentKey): Sig
  * @throws `migration.receipt-invalid` (peer)
  */
 export function countersign(
-  record: SourceRecord,
+  record: SourcePart,
   signed: SignedReceipt,
   peerKey: string,
   cloud: string,

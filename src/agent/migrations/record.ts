@@ -1,7 +1,17 @@
 import * as z from "zod";
 import { words } from "#api";
 import { isDigest, type Digest } from "#core";
-import { DESTINATION, SOURCE, type DestinationPhase, type SourcePhase } from "#migration";
+import {
+  DESTINATION,
+  HOT_DESTINATION,
+  HOT_SOURCE,
+  SOURCE,
+  type DestinationPhase,
+  type HotDestinationPhase,
+  type HotSourcePhase,
+  type SourcePhase,
+} from "#migration";
+import { hotTermsShape, switchShape } from "./hot-words.ts";
 
 const text = z.string().max(4096);
 const time = z.number().min(0);
@@ -38,10 +48,9 @@ const common = {
   settled: z.boolean(),
 };
 
-const sourceShape = z.object({
+const sourcePart = z.object({
   ...common,
   role: z.literal("source"),
-  phase: z.enum(Object.keys(SOURCE) as [SourcePhase, ...SourcePhase[]]),
   plan: words.plan,
   composed: digest,
   /** The hand-over token; only its digest leaves before `handed-over`. */
@@ -51,13 +60,28 @@ const sourceShape = z.object({
   bytesPerSecondMax: z.number().positive().optional(),
   userData: z.object({ sizeBytes: time, allocatedBytes: time }),
   negotiate_ms: time.optional(),
+});
+
+const sourceShape = sourcePart.extend({
+  /** Records of before hot migration lack it. */
+  mode: z.literal("cold").default("cold"),
+  phase: z.enum(Object.keys(SOURCE) as [SourcePhase, ...SourcePhase[]]),
   stop: z.object({ how: stopShape, took_ms: time, off_ms: time }).optional(),
 });
 
-const destinationShape = z.object({
+const hotSourceShape = sourcePart.extend({
+  mode: z.literal("hot"),
+  phase: z.enum(Object.keys(HOT_SOURCE) as [HotSourcePhase, ...HotSourcePhase[]]),
+  hot: hotTermsShape,
+  /** From the pause on. */
+  switch: switchShape.optional(),
+  /** When the hypervisor paused the machine, on our clock. */
+  off_ms: time.optional(),
+});
+
+const destinationPart = z.object({
   ...common,
   role: z.literal("destination"),
-  phase: z.enum(Object.keys(DESTINATION) as [DestinationPhase, ...DestinationPhase[]]),
   composed: digest,
   handOverDigest: digest,
   data: z.object({ endpoint: endpointShape, token: text }),
@@ -71,6 +95,25 @@ const destinationShape = z.object({
   componentSources: z.record(z.string(), z.record(z.string(), time)).optional(),
   encodings: z.record(z.string(), z.object({ rawBytes: time, wireBytes: time })).optional(),
   userDataSizeBytes: time,
+  wireBytes: time,
+  took_ms: z.object({
+    negotiate: time.optional(),
+    components: time.optional(),
+    compose: time.optional(),
+    stop: time.optional(),
+    userData: time.optional(),
+    memory: time.optional(),
+    boot: time.optional(),
+  }),
+  /** When the machine was off at the source, on our clock. */
+  off_ms: time.optional(),
+  on_ms: time.optional(),
+});
+
+const destinationShape = destinationPart.extend({
+  /** Records of before hot migration lack it. */
+  mode: z.literal("cold").default("cold"),
+  phase: z.enum(Object.keys(DESTINATION) as [DestinationPhase, ...DestinationPhase[]]),
   userData: z
     .object({
       digest,
@@ -80,26 +123,39 @@ const destinationShape = z.object({
       lineage: z.boolean().optional(),
     })
     .optional(),
-  wireBytes: time,
-  took_ms: z.object({
-    negotiate: time.optional(),
-    components: time.optional(),
-    compose: time.optional(),
-    stop: time.optional(),
-    userData: time.optional(),
-    boot: time.optional(),
-  }),
   stop: stopShape.optional(),
-  /** When the machine was off at the source, on our clock. */
-  off_ms: time.optional(),
-  on_ms: time.optional(),
 });
 
+const hotDestinationShape = destinationPart.extend({
+  mode: z.literal("hot"),
+  phase: z.enum(Object.keys(HOT_DESTINATION) as [HotDestinationPhase, ...HotDestinationPhase[]]),
+  hot: hotTermsShape,
+  switch: switchShape.optional(),
+  /** What was read of the user data block while the machine ran at the source. */
+  ahead: z.object({ passes: time, bytes: time, lineage: z.boolean().optional() }).optional(),
+  /** What was not here at the switch. */
+  staleBytes: time.optional(),
+  memory: z
+    .object({ rawBytes: time, wireBytes: time, componentPages: time, repeatedPages: time })
+    .optional(),
+  armed_ms: time.optional(),
+  token_ms: time.optional(),
+  restarted: z.boolean().optional(),
+});
+
+export type SourcePart = z.output<typeof sourcePart>;
+export type DestinationPart = z.output<typeof destinationPart>;
 export type SourceRecord = z.output<typeof sourceShape>;
 export type DestinationRecord = z.output<typeof destinationShape>;
-export type MigrationRecord = SourceRecord | DestinationRecord;
+export type HotSourceRecord = z.output<typeof hotSourceShape>;
+export type HotDestinationRecord = z.output<typeof hotDestinationShape>;
+export type MigrationRecord =
+  | SourceRecord
+  | DestinationRecord
+  | HotSourceRecord
+  | HotDestinationRecord;
 
-const shape = z.discriminatedUnion("role", [sourceShape, destinationShape]);
+const shape = z.union([hotSourceShape, hotDestinationShape, sourceShape, destinationShape]);
 
 /** Decodes and validates what the journal holds. @throws zod's error */
 export function parseRecord(json: string): MigrationRecord {

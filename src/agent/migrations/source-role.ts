@@ -15,7 +15,7 @@ import type { Course, Happening, Role } from "./course.ts";
 import {
   decodeDestinationStatus,
   encode,
-  MIGRATION_VERSION,
+  VERSIONS,
   type DestinationStatus,
   type Proposal,
   type SourceStatus,
@@ -154,7 +154,7 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
       throw new TesseraError("bug", "migration.not-served", "proposed before the data was offered");
     }
     const proposal: Proposal = {
-      version: MIGRATION_VERSION,
+      version: VERSIONS.cold,
       machine,
       appliance,
       composed,

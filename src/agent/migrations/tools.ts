@@ -1,5 +1,6 @@
 import type { Digest } from "#core";
 import type { AgentKey, FederationTransport, PeerCard } from "#federation";
+import type { Hypervisor } from "#hypervisor";
 import type { ComponentStore } from "#repository";
 import type { DataEndpoint, DataIdentity, DataServer, TransferProgress } from "#transfer";
 import type { Layout } from "../layout.ts";
@@ -14,6 +15,7 @@ export interface MigrationTools extends CourseTools {
   readonly cloud: string;
   readonly layout: Layout;
   readonly machines: Machines;
+  readonly hypervisor: Hypervisor;
   readonly store: ComponentStore;
   readonly transport: FederationTransport;
   readonly key: AgentKey;

@@ -1,5 +1,5 @@
 import { TesseraError, type ProcessIdentity, type World } from "#core";
-import type { HotSource, RunningMachine, RunState } from "../contract.ts";
+import type { HotDescription, HotSource, RunningMachine, RunState } from "../contract.ts";
 import { isGone, waitGone } from "./find.ts";
 import { describeLaunch } from "./hot/describe.ts";
 import { hotUnsupported, HotSession } from "./hot/session.ts";
@@ -116,10 +116,15 @@ export class QemuMachine implements RunningMachine {
     }
   }
 
+  describe(): HotDescription {
+    const description = describeLaunch(this.#launch);
+    if (description === undefined) throw hotUnsupported(this.#layout);
+    return description;
+  }
+
   async hot(): Promise<HotSource> {
     const [world, layout] = [this.#world, this.#layout];
-    const description = describeLaunch(this.#launch);
-    if (description === undefined) throw hotUnsupported(layout);
+    const description = this.describe();
     const session = await HotSession.open(world, layout, this.identity);
     return new QemuSource({ world, layout, session, description, end: () => this.stop(0) });
   }

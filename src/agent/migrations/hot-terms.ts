@@ -1,0 +1,98 @@
+/** What a hot migration is to be, and why one cannot be: asked before anything is copied. */
+import { reportOf, TesseraError, type Machine, type Plan } from "#core";
+import { compatible, type HotCapabilities, type HotDescription } from "#hypervisor";
+import type { HotTerms } from "./hot-words.ts";
+import type { PlanAnswer } from "./messages.ts";
+import type { Route } from "./planner.ts";
+import type { MigrationTools } from "./tools.ts";
+
+/**
+ * The machine as its hypervisor runs it, where the route is that of a hot migration.
+ *
+ * @throws `migration.machine-stopped`, `migration.hot-unsuitable` (misuse)
+ */
+export async function describe(
+  { machines }: MigrationTools,
+  { machine, hot }: Route,
+): Promise<HotDescription | undefined> {
+  if (hot === undefined) return undefined;
+  const running = machines.running(machine.uuid);
+  if (running === undefined) throw notRunning(machine);
+  try {
+    return running.describe();
+  } catch (cause) {
+    throw notHot(machine, reportOf(cause).message, cause);
+  }
+}
+
+/** What both sides agree on. */
+export function termsOf(
+  { hot }: Route,
+  description: HotDescription,
+  { hot: there }: PlanAnswer,
+): HotTerms {
+  const { memory = "auto", storage = "hybrid" } = hot ?? {};
+  return { memory, storage, postcopy: there?.postcopy ?? false, description };
+}
+
+export function plannedOf({ memory, storage, description }: HotTerms): NonNullable<Plan["hot"]> {
+  return { memory, storage, memoryBytes: description.ramBytes };
+}
+
+/** What cannot be undone once it has begun; told in the plan. */
+export function warningsOf({ memory, storage, postcopy }: HotTerms): string[] {
+  const post =
+    "once memory follows the machine (post-copy) there is no way back: if either hypervisor or its " +
+    "host dies before all has followed, the machine is started anew from its disk, as after a power cut";
+  const data =
+    "after the switch the machine needs this cloud until its user data block is whole there; what " +
+    "it reads of the rest waits while the link is down";
+  return [
+    ...(memory === "postcopy" || (memory === "auto" && postcopy) ? [post] : []),
+    ...(storage === "push" ? [] : [data]),
+  ];
+}
+
+/**
+ * Why this host would not take the machine while it runs.
+ *
+ * @param there undefined where nothing can arrive here while it runs
+ */
+export function hotObjections(
+  description: HotDescription,
+  there: HotCapabilities | undefined,
+): string[] {
+  if (there === undefined) return ["cannot receive machines that run; move it cold"];
+  const verdict = compatible(description, there);
+  if (verdict.possible) return [];
+  const { reason, nearest } = verdict;
+  const remedy = nearest === undefined ? "" : `; it could take it with ${nearest}, once restarted`;
+  return [`cannot take it while it runs: ${reason}${remedy}; or move it cold`];
+}
+
+/** @throws `migration.postcopy-unsuitable` where it was asked for and cannot be */
+export function refusePostcopy({ memory, postcopy }: HotTerms, cloud: string, uuid: string): void {
+  if (memory !== "postcopy" || postcopy) return;
+  const message = `the hypervisor of ${cloud} cannot receive memory after the switch`;
+  throw new TesseraError("misuse", "migration.postcopy-unsuitable", message, {
+    subject: uuid,
+    remedy: "use --memory precopy or auto, or allow userfaultfd on the destination's host",
+  });
+}
+
+function notRunning({ name, uuid }: Machine): TesseraError {
+  const message = `machine "${name}" does not run, so it cannot be moved while it runs`;
+  return new TesseraError("misuse", "migration.machine-stopped", message, {
+    subject: uuid,
+    remedy: "move it cold, without --live; or start it first",
+  });
+}
+
+function notHot({ name, uuid }: Machine, reason: string, cause: unknown): TesseraError {
+  const message = `machine "${name}" cannot leave while it runs: ${reason}`;
+  return new TesseraError("misuse", "migration.hot-unsuitable", message, {
+    subject: uuid,
+    remedy: "move it cold, without --live; or stop and start it, then try again",
+    cause,
+  });
+}
