@@ -10,7 +10,13 @@ import {
   type ProcessIdentity,
   type World,
 } from "#core";
-import type { Hypervisor, MachineSpecification, RunningMachine } from "#hypervisor";
+import type {
+  Hypervisor,
+  IncomingMachine,
+  IncomingOptions,
+  MachineSpecification,
+  RunningMachine,
+} from "#hypervisor";
 import type { ComponentStore } from "#repository";
 import { composedPath, type Layout } from "./layout.ts";
 import { beginRun, diskOf, openMachineData } from "./machine-data.ts";
@@ -69,6 +75,8 @@ export class Machines {
 
   async #adopt(stored: StoredMachine): Promise<void> {
     const { uuid, state } = stored.machine;
+    // A hypervisor in the directory of a machine that is elsewhere waits for it to come back.
+    if (state === "gone") return;
     const running = await this.#options.hypervisor.adopt(this.store.directory(uuid));
     if (running !== undefined) this.#keep(running);
     if (running === undefined && state === "running") await this.#mark(stored, "stopped");
@@ -211,6 +219,36 @@ export class Machines {
       this.#options.world.log.log("error", "a start is not recorded", { uuid, ...report });
     });
     this.#options.changed();
+  }
+
+  /**
+   * Starts a hypervisor that waits for the guest of a machine, which need not be ours yet; one that
+   * waits already is returned.
+   */
+  async receive(
+    { uuid, name, appliance }: Pick<Machine, "uuid" | "name" | "appliance">,
+    options: IncomingOptions,
+  ): Promise<IncomingMachine> {
+    const { cpus, memoryBytes, ports } = appliance.resources;
+    const disks = withUserData(await this.composed(appliance), uuid);
+    const directory = this.store.directory(uuid);
+    await this.#options.world.files.makeDirectory(directory, 0o700);
+    const dataPath = this.store.dataPath(uuid);
+    const specification = { uuid, name, cpus, memoryBytes, disks, dataPath, ports, directory };
+    return await this.#options.hypervisor.startIncoming(specification, options);
+  }
+
+  /** The hypervisor that waits for this machine's guest, or has received it, if it lives. */
+  async received(uuid: string): Promise<IncomingMachine | undefined> {
+    return await this.#options.hypervisor.adoptIncoming(this.store.directory(uuid));
+  }
+
+  /** The guest of a machine of this cloud has arrived and runs. */
+  async arrived(uuid: string, running: RunningMachine): Promise<void> {
+    await this.#turns.take(uuid, async () => {
+      if (!this.#running.has(uuid)) this.#keep(running);
+      await this.#markRunning(await this.#get(uuid), running);
+    });
   }
 
   running(uuid: string): RunningMachine | undefined {

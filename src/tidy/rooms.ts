@@ -68,7 +68,7 @@ export const ROOMS: Readonly<Record<string, Room>> = {
       "migration",
       "api",
     ],
-    node: ["crypto", "path", "http", "sqlite", "events", "stream", "util", "zlib", "os"],
+    node: ["crypto", "path", "http", "net", "sqlite", "events", "stream", "util", "zlib", "os"],
   },
   cli: { rooms: ["core", "api", "simulator"], node: ["*"] },
 };

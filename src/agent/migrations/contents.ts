@@ -13,7 +13,7 @@ export async function openContents(store: ComponentStore, id: Digest): Promise<C
   }
 }
 
-export function notOffered(digest: Digest): TesseraError {
+export function notOffered(digest: string): TesseraError {
   const message = `${digest} is not part of what is offered`;
   return new TesseraError("peer", "transfer.not-offered", message, { subject: digest });
 }

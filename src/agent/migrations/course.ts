@@ -36,6 +36,8 @@ export interface Role<R extends MigrationRecord, E extends string, F extends str
   refused(phase: R["phase"]): E | undefined;
   /** What the other side's status means. */
   hear(course: Course<R, E>, body: Json): Happening<R, E> | undefined;
+  /** Lets go of what effects have left open; the course has ended, or the agent stops. */
+  close?(): Promise<void>;
   /** True when the other side's status shows that it needs no more words. */
   settled(phase: R["phase"], body: Json): boolean;
 }
@@ -178,6 +180,7 @@ class RunningCourse<
     this.#phaseWork.abort(reason);
     this.#wake.abort();
     await Promise.allSettled(this.#running);
+    await this.#role.close?.();
   }
 
   #inTurn<T>(work: () => T): Promise<T> {

@@ -1,4 +1,3 @@
-import { join } from "node:path";
 import { hasCode, reportOf, TesseraError, type Json } from "#core";
 import {
   destinationEffects,
@@ -10,6 +9,15 @@ import {
   type DestinationPhase,
 } from "#migration";
 import type { Course, Happening, Role } from "./course.ts";
+import {
+  checkToken,
+  composeProven,
+  finishArrival,
+  heardCompleted,
+  isSettled,
+  mayHaveMoved,
+  REFUSALS_MAX,
+} from "./destination-steps.ts";
 import { fetchUserData, ReceiverHolder } from "./fetch.ts";
 import { fetchComponents } from "./fetch-components.ts";
 import {
@@ -18,21 +26,15 @@ import {
   type DestinationStatus,
   type SourceStatus,
 } from "./messages.ts";
-import { isCountersigned, makeReceipt, signReceipt } from "./receipt.ts";
+import { makeReceipt, signReceipt } from "./receipt.ts";
 import type { DestinationRecord } from "./record.ts";
 import { fenceMachine, landMachine, removeIncoming } from "./landing.ts";
-import { unmarked } from "../machine-store.ts";
-import { isTokenOf } from "./token.ts";
 import type { MigrationTools } from "./tools.ts";
 
 type DestinationCourse = Course<DestinationRecord, DestinationEvent>;
 type Heard = Happening<DestinationRecord, DestinationEvent>;
 
 const FETCHING: readonly DestinationPhase[] = ["accepted", "receiving"];
-/** Tries of one second each in which a restarted source may make itself known. */
-const REFUSALS_MAX = 20;
-/** What a source answers that does not know the token any more. */
-const MOVED = ["transfer.token-refused", "transfer.not-offered"];
 const UNDOABLE: readonly DestinationEffect[] = ["fetch-components", "compose", "fetch-user-data"];
 
 /** The destination's effects and words; one instance for each course. */
@@ -62,7 +64,7 @@ export class DestinationRole implements Role<
       case "fetch-components":
         return await fetchComponents(this.#tools, this.#receiver, course, signal);
       case "compose":
-        return await this.#compose(course.record);
+        return await composeProven(this.#tools, course.record);
       case "fetch-user-data":
         return await fetchUserData(this.#tools, this.#receiver, course, signal);
       case "start-machine":
@@ -71,7 +73,7 @@ export class DestinationRole implements Role<
       case "await-ready":
         return await this.#awaitReady(course, signal);
       case "finish":
-        return await this.#finish(course.record);
+        return await finishArrival(this.#tools, course.record);
       case "clean-up":
         return await this.#cleanUp(course.record);
       case "stop-machine":
@@ -92,7 +94,7 @@ export class DestinationRole implements Role<
 
   /** A restarted source refuses the old token until its status has told us the new one. */
   #mayBeMoved(error: TesseraError): boolean {
-    if (!MOVED.some((code) => hasCode(error, code) || hasCause(error, code))) return false;
+    if (!mayHaveMoved(error)) return false;
     this.#refusals += 1;
     void this.#receiver.close();
     return this.#refusals <= REFUSALS_MAX;
@@ -123,8 +125,11 @@ export class DestinationRole implements Role<
     this.#follow(course, status);
     const event = eventFromSource(status.phase);
     if (event === undefined) return undefined;
-    if (event === "peer-handed-over") return this.#heardToken(record, status);
-    if (event === "peer-completed") return this.#heardCompleted(record, status);
+    if (event === "peer-completed") return heardCompleted(this.#tools, record, status);
+    if (event === "peer-handed-over") {
+      checkToken(record, status);
+      return { event };
+    }
     const { negotiate_ms, stop, error } = status;
     if (event === "peer-frozen" && stop !== undefined) {
       const off_ms = Math.max(0, this.#tools.world.clock.now() - stop.ago_ms);
@@ -135,9 +140,7 @@ export class DestinationRole implements Role<
   }
 
   settled(phase: DestinationPhase, body: Json): boolean {
-    const peer = decodeSourceStatus("peer", body).phase;
-    if (phase === "completed") return peer === "completed" || peer === "unknown";
-    return ["aborting", "aborted", "completed", "unknown"].includes(peer);
+    return isSettled(phase, decodeSourceStatus("peer", body).phase);
   }
 
   /** A source that was restarted serves under another token, perhaps at another port. */
@@ -154,43 +157,6 @@ export class DestinationRole implements Role<
       () => course.again(),
       (error: unknown) => course.log.log("warn", "data not moved", { ...reportOf(error) }),
     );
-  }
-
-  #heardToken(record: DestinationRecord, status: SourceStatus): Heard {
-    const { handOver } = status;
-    if (handOver !== undefined && isTokenOf(handOver, record.handOverDigest)) {
-      return { event: "peer-handed-over" };
-    }
-    const message = `${record.peer} sent a hand-over token that does not match its proposal`;
-    throw new TesseraError("peer", "migration.token-invalid", message, { subject: record.id });
-  }
-
-  #heardCompleted(record: DestinationRecord, status: SourceStatus): Heard | undefined {
-    const card = this.#tools.peer(record.peer);
-    const { receipt } = record;
-    if (receipt === undefined || card === undefined) return undefined;
-    const { signature } = status;
-    // An operator's "give up" at the source completes it without a countersignature.
-    if (!isCountersigned(receipt, card.agentKey, signature)) {
-      return status.error === undefined ? undefined : { event: "peer-completed" };
-    }
-    const signatures = { ...receipt.signatures, [record.peer]: signature ?? "" };
-    return { event: "peer-completed", patch: { receipt: { ...receipt, signatures } } };
-  }
-
-  async #compose(record: DestinationRecord): Promise<Heard> {
-    const { machines, world } = this.#tools;
-    const begin_ms = world.clock.monotonic();
-    const { digest } = await machines.composed(record.appliance);
-    if (digest !== record.composed) {
-      const message = `composed ${digest}, but ${record.peer} composed ${record.composed}`;
-      throw new TesseraError("corrupt", "migration.composed-mismatch", message, {
-        subject: record.appliance.digest,
-        remedy: "run the same version of Tessera at both clouds",
-      });
-    }
-    const compose = world.clock.monotonic() - begin_ms;
-    return { event: "composed", patch: { took_ms: { ...record.took_ms, compose } } };
   }
 
   async #awaitReady(course: DestinationCourse, signal: AbortSignal): Promise<Heard> {
@@ -215,17 +181,6 @@ export class DestinationRole implements Role<
     };
   }
 
-  async #finish(record: DestinationRecord): Promise<undefined> {
-    const { machines, store, world, layout } = this.#tools;
-    const { uuid } = record.machine;
-    // It may have been removed since.
-    if ((await machines.store.find(uuid)) !== undefined) {
-      await machines.update(uuid, (stored) => unmarked(stored, record.id));
-    }
-    await world.files.removeTree(join(layout.incoming, record.id));
-    await store.unpin(`migration:${record.id}`);
-  }
-
   async #cleanUp(record: DestinationRecord): Promise<Heard> {
     await this.#receiver.close();
     await removeIncoming(this.#tools, record);
@@ -233,8 +188,3 @@ export class DestinationRole implements Role<
   }
 }
 
-/** True when one of several sources failed in this way, and so the whole. */
-function hasCause({ code: own, cause }: TesseraError, code: string): boolean {
-  if (own !== "transfer.no-source" || !(cause instanceof AggregateError)) return false;
-  return cause.errors.some((error) => hasCode(error, code));
-}

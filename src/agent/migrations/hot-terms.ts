@@ -6,6 +6,9 @@ import type { PlanAnswer } from "./messages.ts";
 import type { Route } from "./planner.ts";
 import type { MigrationTools } from "./tools.ts";
 
+/** This version moves memory before the switch only. */
+const POSTCOPY = false;
+
 /**
  * The machine as its hypervisor runs it, where the route is that of a hot migration.
  *
@@ -32,7 +35,7 @@ export function termsOf(
   { hot: there }: PlanAnswer,
 ): HotTerms {
   const { memory = "auto", storage = "hybrid" } = hot ?? {};
-  return { memory, storage, postcopy: there?.postcopy ?? false, description };
+  return { memory, storage, postcopy: POSTCOPY && (there?.postcopy ?? false), description };
 }
 
 export function plannedOf({ memory, storage, description }: HotTerms): NonNullable<Plan["hot"]> {
@@ -73,10 +76,10 @@ export function hotObjections(
 /** @throws `migration.postcopy-unsuitable` where it was asked for and cannot be */
 export function refusePostcopy({ memory, postcopy }: HotTerms, cloud: string, uuid: string): void {
   if (memory !== "postcopy" || postcopy) return;
-  const message = `the hypervisor of ${cloud} cannot receive memory after the switch`;
+  const message = `memory cannot follow a machine to ${cloud} after the switch`;
   throw new TesseraError("misuse", "migration.postcopy-unsuitable", message, {
     subject: uuid,
-    remedy: "use --memory precopy or auto, or allow userfaultfd on the destination's host",
+    remedy: "use --memory precopy or auto",
   });
 }
 

@@ -37,6 +37,9 @@ export const hotTermsShape = z.object({
 export const switchShape = z.object({
   method: z.enum(["precopy", "postcopy"]),
   passes: count,
+  /** Pages that went as references to components, and to pages sent before. */
+  componentPages: count,
+  repeatedPages: count,
 });
 
 export type HotTerms = z.output<typeof hotTermsShape>;

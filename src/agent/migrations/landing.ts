@@ -35,6 +35,21 @@ export async function landMachine(
 }
 
 async function settle(tools: MigrationTools, record: DestinationRecord): Promise<StoredMachine> {
+  return await settleMachine(tools, record, async (directory) => {
+    await keepArrived(tools.world, directory, tools.lineageBytesMax);
+  });
+}
+
+/**
+ * Brings what has arrived of a machine to its place and describes it, stopped and marked.
+ *
+ * @param placed called with its directory before the description is written
+ */
+export async function settleMachine(
+  tools: MigrationTools,
+  record: DestinationPart,
+  placed: (directory: string) => Promise<void> = () => Promise.resolve(),
+): Promise<StoredMachine> {
   const { world, machines, store } = tools;
   const { uuid, name, created_ms } = record.machine;
   const known = await machines.store.find(uuid);
@@ -49,7 +64,7 @@ async function settle(tools: MigrationTools, record: DestinationRecord): Promise
   await world.files.makeDirectory(machines.store.directory(uuid), 0o700);
   const directory = machines.store.directory(uuid);
   await placeArrived(world, data, directory);
-  await keepArrived(world, directory, tools.lineageBytesMax);
+  await placed(directory);
   const machine: Machine = {
     uuid,
     name,

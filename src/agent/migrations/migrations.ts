@@ -14,6 +14,8 @@ import { createTurns } from "../turns.ts";
 import { Admission, refusal } from "./admission.ts";
 import { createCourse, type Course } from "./course.ts";
 import { DestinationRole } from "./destination-role.ts";
+import { HotDestinationRole } from "./hot/destination-role.ts";
+import { HotSourceRole } from "./hot/source-role.ts";
 import { refusePostcopy } from "./hot-terms.ts";
 import { removeLeftovers } from "./leftovers.ts";
 import { decodeSession, encode } from "./messages.ts";
@@ -99,7 +101,6 @@ export class Migrations {
       refuseObjections(planned);
       if (planned.terms !== undefined) {
         refusePostcopy(planned.terms, planned.plan.destination, route.machine.uuid);
-        refuseHot(planned);
       }
       const record = await this.#newSource(route, planned);
       try {
@@ -235,9 +236,6 @@ export class Migrations {
     // One after the other: what the first one takes, the second one must not count on.
     return await this.#turns.take("admission", async () => {
       const record = await this.#admission.admit(from, session, body);
-      if (record.mode === "hot") {
-        throw refusal("does not take machines that run yet", record.machine.uuid, []);
-      }
       this.#requireRunning();
       this.#first(record, "proposal");
       return this.#begin(record).status();
@@ -345,7 +343,11 @@ async function dispatch(
 }
 
 function courseOf(record: MigrationRecord, tools: MigrationTools): AnyCourse {
-  if (record.mode === "hot") throw new TesseraError("bug", "migration.hot-unsuitable", "not yet");
+  if (record.mode === "hot") {
+    return record.role === "source"
+      ? createCourse(record, new HotSourceRole(tools), tools)
+      : createCourse(record, new HotDestinationRole(tools), tools);
+  }
   return record.role === "source"
     ? createCourse(record, new SourceRole(tools), tools)
     : createCourse(record, new DestinationRole(tools), tools);
@@ -359,14 +361,6 @@ function refuseObjections({ plan, answer }: Planned): void {
   const [first] = answer.objections;
   if (first !== undefined)
     throw refusal(`${plan.destination} ${first}`, plan.machine, answer.objections);
-}
-
-function refuseHot({ plan }: Planned): void {
-  const message = "this version plans hot migrations, and does not carry them out yet";
-  throw new TesseraError("misuse", "migration.hot-unsuitable", message, {
-    subject: plan.machine,
-    remedy: "move it cold, without --live",
-  });
 }
 
 function strange(from: string, session: string): TesseraError {

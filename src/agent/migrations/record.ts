@@ -135,9 +135,7 @@ const hotDestinationShape = destinationPart.extend({
   ahead: z.object({ passes: time, bytes: time, lineage: z.boolean().optional() }).optional(),
   /** What was not here at the switch. */
   staleBytes: time.optional(),
-  memory: z
-    .object({ rawBytes: time, wireBytes: time, componentPages: time, repeatedPages: time })
-    .optional(),
+  memory: z.object({ rawBytes: time, wireBytes: time }).optional(),
   armed_ms: time.optional(),
   token_ms: time.optional(),
   restarted: z.boolean().optional(),

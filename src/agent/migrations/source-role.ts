@@ -1,4 +1,4 @@
-import { componentsOf, TesseraError, type Digest, type Json } from "#core";
+import { TesseraError, type Json } from "#core";
 import {
   eventFromDestination,
   isTerminal,
@@ -8,8 +8,6 @@ import {
   type SourceEvent,
   type SourcePhase,
 } from "#migration";
-import { newToken, type DataSource } from "#transfer";
-import { noteSent, openArrived } from "../machine-data.ts";
 import { handedTo, unmarked } from "../machine-store.ts";
 import type { Course, Happening, Role } from "./course.ts";
 import {
@@ -20,10 +18,10 @@ import {
   type Proposal,
   type SourceStatus,
 } from "./messages.ts";
-import { componentSource, notOffered } from "./contents.ts";
 import { evictKept } from "./kept.ts";
 import { countersign } from "./receipt.ts";
 import type { SourceRecord } from "./record.ts";
+import { Serving } from "./serving.ts";
 import { digestOfToken } from "./token.ts";
 import type { MigrationTools } from "./tools.ts";
 
@@ -35,12 +33,11 @@ const SERVING: readonly SourcePhase[] = ["proposed", "serving", "stopping", "fro
 /** The source's effects and words; one instance for each course. */
 export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect> {
   readonly #tools: MigrationTools;
-  #dataToken: string | undefined;
-  #offered: Promise<void> | undefined;
-  #allowed: Promise<ReadonlySet<Digest>> | undefined;
+  readonly #serving: Serving;
 
   constructor(tools: MigrationTools) {
     this.#tools = tools;
+    this.#serving = new Serving(tools);
   }
 
   step = stepSource;
@@ -62,7 +59,7 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
       case "roll-back":
         return await this.#rollBack(course.record, signal);
       case "withdraw":
-        await this.#withdraw(course);
+        await this.#serving.withdraw(course.record.id);
         return undefined;
     }
   }
@@ -94,7 +91,7 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
     const { record } = course;
     const { phase, stop, negotiate_ms, error } = record;
     const { cloud, world } = this.#tools;
-    const data = this.#data();
+    const data = this.#serving.data();
     const status: SourceStatus = {
       phase,
       ...(data !== undefined && SERVING.includes(phase) ? { data } : {}),
@@ -149,7 +146,7 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
 
   #proposal(course: SourceCourse): Json {
     const { machine, appliance, composed, wasRunning, userData, handOver } = course.record;
-    const data = this.#data();
+    const data = this.#serving.data();
     if (data === undefined) {
       throw new TesseraError("bug", "migration.not-served", "proposed before the data was offered");
     }
@@ -167,88 +164,17 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
     return encode(proposal);
   }
 
-  #data(): Proposal["data"] | undefined {
-    if (this.#dataToken === undefined) return undefined;
-    const { candidates, certificate } = this.#tools.endpoint();
-    const endpoint = {
-      candidates: candidates.map(({ host, port }) => ({ host, port })),
-      certificate,
-    };
-    return { endpoint, token: this.#dataToken };
-  }
-
-  /**
-   * Offers the migration's data to the destination's certificate. A restarted agent offers it
-   * anew under a new token, which the destination learns from the next status.
-   */
   async #serve(course: SourceCourse): Promise<void> {
-    this.#offered ??= this.#offer(course);
-    try {
-      await this.#offered;
-    } catch (cause) {
-      this.#offered = undefined;
-      throw cause;
-    }
-  }
-
-  async #offer(course: SourceCourse): Promise<void> {
-    const { world, dataServer } = this.#tools;
-    const { id, peerCertificate, bytesPerSecondMax, plan } = course.record;
-    const token = newToken(world.random);
-    await dataServer.withdraw(id);
-    await dataServer.offer({
-      id,
-      token,
-      peerCertificate,
-      source: this.#source(course),
-      ...(bytesPerSecondMax === undefined ? {} : { bytesPerSecondMax }),
-      cores: Math.max(1, this.#tools.freeCores()),
-      ...(plan.rate.from === "assumed" ? {} : { expectedBitsPerSecond: plan.rate.bitsPerSecond }),
-      onProgress: (event) => this.#tools.progress(id, event),
-    });
-    this.#dataToken = token;
-  }
-
-  async #withdraw(course: SourceCourse): Promise<void> {
-    this.#dataToken = undefined;
-    await this.#tools.dataServer.withdraw(course.record.id);
-  }
-
-  #source(course: SourceCourse): DataSource {
-    const { store, machines, world } = this.#tools;
-    const directory = machines.store.directory(course.record.machine.uuid);
-    const components = componentsOf(course.record.appliance).map(({ id }) => id);
-    return {
-      ...componentSource(store, components),
-      openBlob: async (digest) => {
-        this.#allowed ??= this.#blobs(course.record);
-        if ((await this.#allowed).has(digest)) return await store.openBlob(digest);
-        throw notOffered(digest);
-      },
-      openLineage: async (digest) => await openArrived(world, directory, digest),
-      userDataSent: async (digests) => await noteSent(world, directory, digests),
+    const { machines } = this.#tools;
+    await this.#serving.serve(course.record, {
       openUserData: async () => {
         const { phase, machine } = course.record;
-        if (phase === "frozen") {
-          return await machines.openData(machine.uuid);
-        }
+        if (phase === "frozen") return await machines.openData(machine.uuid);
         throw new TesseraError("misuse", "transfer.not-ready", "the machine has not stopped yet", {
           subject: machine.uuid,
         });
       },
-    };
-  }
-
-  async #blobs(record: SourceRecord): Promise<ReadonlySet<Digest>> {
-    const { store } = this.#tools;
-    const lists = await Promise.all(
-      componentsOf(record.appliance).map(async ({ id, manifest }) => {
-        const blobs = [manifest, ...(await store.blobsOf(manifest))].map(({ digest }) => digest);
-        this.#tools.own(record.id, id, blobs);
-        return blobs;
-      }),
-    );
-    return new Set(lists.flat());
+    });
   }
 
   async #stopMachine(record: SourceRecord, signal: AbortSignal): Promise<Heard> {

@@ -1,0 +1,225 @@
+/** The steps in which a machine that runs comes over, at its destination. */
+import type { ByteRange } from "#core";
+import type { HotDestinationEvent } from "#migration";
+import type { HotReceiver, RemoteBlocks } from "#transfer";
+import type { Course, Happening } from "../course.ts";
+import type { ReceiverHolder } from "../fetch.ts";
+import { signReceipt } from "../receipt.ts";
+import type { HotDestinationRecord } from "../record.ts";
+import type { MigrationTools } from "../tools.ts";
+import { CopyAhead } from "./copy-ahead.ts";
+import { ArrivingDisk } from "./destination-disk.ts";
+import { ArrivingMemory } from "./destination-memory.ts";
+import { makeHotReceipt } from "./hot-receipt.ts";
+import { STALE_MAP } from "./source-data.ts";
+
+type HotCourse = Course<HotDestinationRecord, HotDestinationEvent>;
+type Heard = Happening<HotDestinationRecord, HotDestinationEvent>;
+
+const LOOK_MS = 500;
+const AGAIN_MS = 500;
+
+/** What a destination keeps open of a machine that comes over; one instance for each course. */
+export class Arriving {
+  readonly disk: ArrivingDisk;
+  readonly memory: ArrivingMemory;
+  readonly #tools: MigrationTools;
+  readonly #holder: ReceiverHolder;
+  readonly #course: HotCourse;
+  readonly #life = new AbortController();
+  #blocks: RemoteBlocks | undefined;
+  #ahead: CopyAhead | undefined;
+  #stale: Promise<readonly ByteRange[]> | undefined;
+  #listening_ms: number | undefined;
+
+  constructor(tools: MigrationTools, holder: ReceiverHolder, course: HotCourse) {
+    this.#tools = tools;
+    this.#holder = holder;
+    this.#course = course;
+    this.disk = new ArrivingDisk(tools, () => course.record);
+    this.memory = new ArrivingMemory(tools, () => course.record);
+  }
+
+  get #receiver(): HotReceiver {
+    return this.#holder.open(this.#course);
+  }
+
+  /** The reader of the moment. */
+  #remote(): RemoteBlocks {
+    if (this.#blocks === undefined) {
+      this.#blocks = this.#receiver.readBlocks(this.#course.record.userDataSizeBytes);
+      this.disk.setRemote(this.#blocks);
+    }
+    return this.#blocks;
+  }
+
+  /** The source serves elsewhere from now on. */
+  reconnect(): void {
+    this.#blocks?.close();
+    this.#blocks = undefined;
+    this.#remote();
+  }
+
+  async copyAhead(signal: AbortSignal): Promise<Heard> {
+    const { clock } = this.#tools.world;
+    const begin_ms = clock.monotonic();
+    const { took_ms } = this.#course.record;
+    const ahead = (this.#ahead ??= await this.#newAhead());
+    await ahead.run(signal);
+    this.disk.rest = ahead.rest;
+    this.#remote();
+    await this.disk.open();
+    await this.memory.begin(this.disk.server);
+    this.#listening_ms = this.#tools.world.clock.now();
+    const { passes, bytes } = ahead;
+    const userData = (took_ms.userData ?? 0) + clock.monotonic() - begin_ms;
+    return {
+      event: "listening",
+      patch: { ahead: { passes, bytes }, took_ms: { ...took_ms, userData } },
+    };
+  }
+
+  async #newAhead(): Promise<CopyAhead> {
+    const { id, hot } = this.#course.record;
+    return new CopyAhead({
+      clock: this.#tools.world.clock,
+      method: hot.storage,
+      local: await this.disk.create(),
+      remote: () => this.#remote(),
+      fetchMap: (name, signal) => this.#fetchMap(name, signal),
+      progress: (doneBytes, totalBytes) =>
+        this.#tools.progress(id, { stream: "userData", doneBytes, totalBytes, wireBytes: 0 }),
+    });
+  }
+
+  #fetchMap(name: string, signal: AbortSignal): Promise<readonly ByteRange[]> {
+    return this.#receiver.fetchMap(name, this.#course.record.userDataSizeBytes, signal);
+  }
+
+  /** What was written last; the answer comes as soon as the machine stands still at the source. */
+  #lastWritten(): Promise<readonly ByteRange[]> {
+    this.#stale ??= this.#fetchMap(STALE_MAP, this.#life.signal);
+    this.#stale.catch(() => (this.#stale = undefined));
+    return this.#stale;
+  }
+
+  async takeMemory(signal: AbortSignal): Promise<Heard | undefined> {
+    const { phase } = this.#course.record;
+    this.#remote();
+    if (phase !== "listening") {
+      if (!(await this.disk.isFinished())) await this.disk.open();
+      return undefined;
+    }
+    await this.disk.open();
+    for (;;) {
+      const ended = await this.memory.flow(this.#receiver, this.disk.server, signal);
+      const stale = this.#lastWritten().then(() => "switch" as const);
+      const first = await Promise.race([stale, aborted(ended), aborted(signal)]);
+      signal.throwIfAborted();
+      if (first === "switch") return { event: "peer-switching" };
+      this.#course.log.log("info", "memory stopped flowing; beginning anew", {});
+      await this.#tools.world.clock.sleep(AGAIN_MS, signal);
+    }
+  }
+
+  async arm(signal: AbortSignal): Promise<Heard> {
+    const { world } = this.#tools;
+    this.#remote();
+    const staleBytes = await this.disk.arm(await this.#lastWritten());
+    if (this.#course.record.hot.storage === "push") await this.#fillNow(signal);
+    await this.memory.arrive(signal);
+    const { rawBytes, wireBytes } = this.memory.figures;
+    const armed_ms = world.clock.now();
+    const took = Math.max(0, armed_ms - (this.#listening_ms ?? armed_ms));
+    const took_ms = { ...this.#course.record.took_ms, memory: took };
+    return {
+      event: "armed",
+      patch: { staleBytes, memory: { rawBytes, wireBytes }, armed_ms, took_ms },
+    };
+  }
+
+  async #fillNow(signal: AbortSignal): Promise<void> {
+    const device = await this.disk.open();
+    device.startCopy();
+    await Promise.race([device.complete, aborted(signal)]);
+    signal.throwIfAborted();
+  }
+
+  async fill(signal: AbortSignal): Promise<Heard> {
+    const { world, machines, cloud, key } = this.#tools;
+    const { uuid } = this.#course.record.machine;
+    const begin_ms = world.clock.monotonic();
+    this.#remote();
+    const disk = (await this.disk.isFinished()) ? undefined : await this.#fillDisk(signal);
+    const restarted = machines.running(uuid) === undefined;
+    if (restarted) await machines.start(uuid, { migration: this.#course.record.id, signal });
+    const { record } = this.#course;
+    const { took_ms } = record;
+    const userData = (took_ms.userData ?? 0) + world.clock.monotonic() - begin_ms;
+    const ended = {
+      ...record,
+      ...(restarted ? { restarted } : {}),
+      wireBytes: record.wireBytes + this.#holder.takeWireBytes(),
+      took_ms: { ...took_ms, userData },
+    };
+    const file = await world.files.status(machines.store.dataPath(uuid));
+    const allocatedBytes = file?.allocatedBytes ?? 0;
+    const end = { cloud, ended_ms: world.clock.now(), disk, allocatedBytes };
+    const receipt = makeHotReceipt(ended, end);
+    const { wireBytes } = ended;
+    return {
+      event: "whole",
+      patch: {
+        wireBytes,
+        took_ms: ended.took_ms,
+        ...(restarted ? { restarted } : {}),
+        receipt: signReceipt(receipt, cloud, key),
+      },
+    };
+  }
+
+  async #fillDisk(signal: AbortSignal) {
+    const device = await this.disk.open();
+    device.startCopy();
+    const over = new AbortController();
+    void this.#tellFilling(AbortSignal.any([signal, over.signal]));
+    try {
+      // A guest that has waited too long for its disk stands still.
+      await (await this.memory.hypervisor())?.resume().catch(() => undefined);
+      await Promise.race([device.complete, aborted(signal)]);
+      signal.throwIfAborted();
+      const arrivals = device.state();
+      await (await this.memory.hypervisor())?.pivotData();
+      await this.disk.finish();
+      return arrivals;
+    } finally {
+      over.abort();
+    }
+  }
+
+  async #tellFilling(signal: AbortSignal): Promise<void> {
+    const { world, progress } = this.#tools;
+    const { id, staleBytes = 0 } = this.#course.record;
+    while (!signal.aborted) {
+      const { remoteBytes } = (await this.disk.open()).state();
+      const doneBytes = Math.max(0, staleBytes - remoteBytes);
+      progress(id, { stream: "userData", doneBytes, totalBytes: staleBytes, wireBytes: 0 });
+      await world.clock.sleep(LOOK_MS, signal).catch(() => undefined);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#life.abort(new Error("the migration goes on without this agent"));
+    this.#blocks?.close();
+    this.#blocks = undefined;
+    await this.disk.close();
+    await this.memory.close();
+  }
+}
+
+async function aborted(signal: AbortSignal): Promise<"aborted"> {
+  if (signal.aborted) return "aborted";
+  return await new Promise((resolve) => {
+    signal.addEventListener("abort", () => resolve("aborted"), { once: true });
+  });
+}

@@ -1,0 +1,196 @@
+/** The destination's hypervisor: it waits for memory, which a tunnel brings. */
+import { connect, type Socket } from "node:net";
+import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { componentsOf, TesseraError } from "#core";
+import type { IncomingMachine } from "#hypervisor";
+import { decodeMemory } from "#memory";
+import type { BlobReader } from "#repository";
+import type { HotReceiver, MemoryTunnel } from "#transfer";
+import type { HotDestinationRecord } from "../record.ts";
+import type { MigrationTools } from "../tools.ts";
+import type { DiskServer } from "./destination-disk.ts";
+import { socketFailed } from "./source-flow.ts";
+import { mayPostcopy } from "./source-memory.ts";
+
+const ARRIVE_MS = 60_000;
+
+/** Between a tunnel and a hypervisor's socket. */
+class Pump {
+  readonly #ended = new AbortController();
+  rawBytes = 0;
+  wireBytes = 0;
+
+  /** Aborts when nothing flows any more, for whatever reason. */
+  get ended(): AbortSignal {
+    return this.#ended.signal;
+  }
+
+  start(tunnel: MemoryTunnel, socket: Socket, images: readonly BlobReader[]): void {
+    const end = (cause?: unknown): void => {
+      this.#ended.abort(cause);
+      socket.destroy();
+      void tunnel.close(cause).catch(() => undefined);
+      for (const image of images) void image.close();
+    };
+    const came = async (): Promise<void> => {
+      await pipeline(this.#counted(decodeMemory(this.#wire(tunnel), { images })), socket);
+    };
+    const back = async (): Promise<void> => {
+      for await (const bytes of socket.iterator({ destroyOnReturn: false })) {
+        await tunnel.reply(bytes as Buffer);
+      }
+    };
+    socket.on("error", end);
+    Promise.all([came(), back()]).then(() => end(), end);
+    this.stop = end;
+  }
+
+  stop: (reason?: unknown) => void = () => undefined;
+
+  async *#wire(tunnel: MemoryTunnel): AsyncGenerator<Uint8Array> {
+    for await (const chunk of tunnel.chunks) {
+      this.wireBytes += chunk.length;
+      yield chunk;
+    }
+  }
+
+  async *#counted(pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+    for await (const piece of pieces) {
+      this.rawBytes += piece.length;
+      yield piece;
+    }
+  }
+}
+
+/** One machine's hypervisor at the destination; one instance for each course. */
+export class ArrivingMemory {
+  readonly #tools: MigrationTools;
+  readonly #record: () => HotDestinationRecord;
+  #incoming: Promise<IncomingMachine> | undefined;
+  #pump: Pump | undefined;
+  /** The hypervisor waits and nothing has flowed into it. */
+  #fresh = false;
+
+  constructor(tools: MigrationTools, record: () => HotDestinationRecord) {
+    this.#tools = tools;
+    this.#record = record;
+  }
+
+  get #socketPath(): string {
+    const directory = this.#tools.machines.store.directory(this.#record().machine.uuid);
+    return join(directory, "in.sock");
+  }
+
+  /** Starts the hypervisor, so that it need not be waited for later. One that was there ends. */
+  async begin(server: DiskServer): Promise<void> {
+    await this.end();
+    this.#incoming = this.#start(server);
+    this.#incoming.catch(() => (this.#incoming = undefined));
+    await this.#incoming;
+    this.#fresh = true;
+  }
+
+  async #start(data: DiskServer): Promise<IncomingMachine> {
+    const { machine, appliance, hot } = this.#record();
+    const { description } = hot;
+    const incoming = await this.#tools.machines.receive(
+      { ...machine, appliance },
+      { description, data },
+    );
+    await this.#tools.world.files.remove(this.#socketPath);
+    const canPostcopy = hot.postcopy;
+    const postcopy = mayPostcopy({ memory: hot.memory, canPostcopy });
+    await incoming.listen(this.#socketPath, postcopy ? { postcopy: "plain" } : {});
+    return incoming;
+  }
+
+  /**
+   * Lets memory flow in, into a hypervisor that has had none yet; resolves once it does. The signal
+   * given back aborts when it has ended.
+   */
+  async flow(
+    receiver: HotReceiver,
+    server: DiskServer,
+    signal: AbortSignal,
+  ): Promise<AbortSignal> {
+    if (!this.#fresh) await this.begin(server);
+    this.#fresh = false;
+    const pump = new Pump();
+    const tunnel = await openTunnel(receiver, signal);
+    const images = await this.#images();
+    const socket = connect(this.#socketPath);
+    await new Promise<void>((resolve, reject) => {
+      socket.once("error", (cause) => reject(socketFailed(this.#socketPath, cause)));
+      socket.once("connect", () => resolve());
+    });
+    pump.start(tunnel, socket, images);
+    this.#pump = pump;
+    return pump.ended;
+  }
+
+  async #images(): Promise<BlobReader[]> {
+    const ids = componentsOf(this.#record().appliance).map(({ id }) => id);
+    return await Promise.all(ids.map((id) => this.#tools.store.openBlob(id)));
+  }
+
+  /** What has come of memory by this agent's hands. */
+  get figures(): { readonly rawBytes: number; readonly wireBytes: number } {
+    const { rawBytes = 0, wireBytes = 0 } = this.#pump ?? {};
+    return { rawBytes, wireBytes };
+  }
+
+  /** The hypervisor that waits, or has received; undefined when there is none. */
+  async hypervisor(): Promise<IncomingMachine | undefined> {
+    if (this.#incoming !== undefined) return await this.#incoming;
+    const found = await this.#tools.machines.received(this.#record().machine.uuid);
+    if (found !== undefined) this.#incoming = Promise.resolve(found);
+    return found;
+  }
+
+  /** @throws `migration.switch-failed` when the machine has not arrived, and will not */
+  async arrive(signal: AbortSignal): Promise<void> {
+    const incoming = await this.hypervisor();
+    if (incoming === undefined) throw notArrived("its hypervisor has ended");
+    const status = await incoming.until(["completed"], { timeout_ms: ARRIVE_MS, signal });
+    if (status !== "completed") throw notArrived(`the hypervisor says ${status}`);
+  }
+
+  /** Ends flow and hypervisor: the guest never runs here. */
+  async end(): Promise<void> {
+    const known = await this.hypervisor().catch(() => undefined);
+    this.#incoming = undefined;
+    this.#pump?.stop();
+    this.#pump = undefined;
+    await known?.abort();
+  }
+
+  /** Lets go of the hypervisor, which goes on as it is. */
+  async close(): Promise<void> {
+    this.#pump?.stop();
+    this.#pump = undefined;
+    const known = await this.#incoming?.catch(() => undefined);
+    this.#incoming = undefined;
+    await known?.close();
+  }
+}
+
+/** The signal ends opening it, not what has been opened. */
+async function openTunnel(receiver: HotReceiver, signal: AbortSignal): Promise<MemoryTunnel> {
+  const opening = new AbortController();
+  const abort = (): void => opening.abort(signal.reason);
+  signal.addEventListener("abort", abort, { once: true });
+  try {
+    signal.throwIfAborted();
+    return await receiver.tunnelMemory(opening.signal);
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
+}
+
+export function notArrived(reason: string): TesseraError {
+  const message = `the machine did not arrive: ${reason}`;
+  return new TesseraError("environment", "migration.switch-failed", message, {
+    remedy: "it goes on at the source; migrate again",
+  });
+}
