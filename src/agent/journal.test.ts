@@ -8,10 +8,15 @@ import { test, type TestContext } from "node:test";
 import * as fc from "fast-check";
 import { hasCode } from "#core";
 import { openJournal } from "./journal.ts";
-import { destinationRecords, sourceRecords } from "./records.suite.ts";
+import { destinationRecords, hotDestinationRecords, hotSourceRecords, sourceRecords } from "./records.suite.ts";
 import type { MigrationRecord } from "./migrations/record.ts";
 
-const records: fc.Arbitrary<MigrationRecord> = fc.oneof(sourceRecords, destinationRecords);
+const records: fc.Arbitrary<MigrationRecord> = fc.oneof(
+  sourceRecords,
+  destinationRecords,
+  hotSourceRecords,
+  hotDestinationRecords,
+);
 
 function sample(seed = 1): MigrationRecord {
   const [record] = fc.sample(sourceRecords, { numRuns: 1, seed });

@@ -1,8 +1,22 @@
 /** Arbitrary records for the property tests of this room. */
 import * as fc from "fast-check";
 import type { Appliance, ComponentReference, Digest } from "#core";
-import { DESTINATION, SOURCE, type DestinationPhase, type SourcePhase } from "#migration";
-import type { DestinationRecord, SourceRecord } from "./migrations/record.ts";
+import {
+  DESTINATION,
+  HOT_DESTINATION,
+  HOT_SOURCE,
+  SOURCE,
+  type DestinationPhase,
+  type HotDestinationPhase,
+  type HotSourcePhase,
+  type SourcePhase,
+} from "#migration";
+import type {
+  DestinationRecord,
+  HotDestinationRecord,
+  HotSourceRecord,
+  SourceRecord,
+} from "./migrations/record.ts";
 
 const HEX = "0123456789abcdef";
 const uuid = fc.uuid();
@@ -123,6 +137,47 @@ function planOf(machine: string): SourceRecord["plan"] {
   };
 }
 
+const hot = fc.record({
+  memory: fc.constantFrom("precopy" as const, "postcopy" as const, "auto" as const),
+  storage: fc.constantFrom("hybrid" as const, "push" as const, "pull" as const),
+  postcopy: fc.boolean(),
+  description: fc.record({
+    hypervisor: text,
+    version: fc.constantFrom("7.2", "7.2.22"),
+    architecture: text,
+    machineType: text,
+    cpuModel: text,
+    accelerator: text,
+    cpus: fc.integer({ min: 0, max: 1024 }),
+    ramBytes: bytes,
+    devices: fc.array(text, { maxLength: 3 }),
+    formats: fc.array(text, { maxLength: 2 }),
+  }),
+});
+
+const paused = fc.record({
+  method: fc.constantFrom("precopy" as const, "postcopy" as const),
+  passes: bytes,
+  componentPages: bytes,
+  repeatedPages: bytes,
+});
+
+/** Those of a cold migration, with what a hot one has in their place. */
+export const hotSourceRecords: fc.Arbitrary<HotSourceRecord> = fc
+  .tuple(
+    sourceRecords,
+    hot,
+    fc.constantFrom(...(Object.keys(HOT_SOURCE) as HotSourcePhase[])),
+    fc.record({ switch: paused, off_ms: time }, { requiredKeys: [] }),
+  )
+  .map(([{ stop: _, ...record }, terms, phase, more]) => ({
+    ...record,
+    mode: "hot",
+    hot: terms,
+    phase,
+    ...more,
+  }));
+
 export const destinationRecords: fc.Arbitrary<DestinationRecord> = fc
   .record(
     {
@@ -161,3 +216,29 @@ export const destinationRecords: fc.Arbitrary<DestinationRecord> = fc
     },
   )
   .map((record) => ({ ...record, role: "destination" }));
+
+export const hotDestinationRecords: fc.Arbitrary<HotDestinationRecord> = fc
+  .tuple(
+    destinationRecords,
+    hot,
+    fc.constantFrom(...(Object.keys(HOT_DESTINATION) as HotDestinationPhase[])),
+    fc.record(
+      {
+        switch: paused,
+        ahead: fc.record({ passes: bytes, bytes }),
+        staleBytes: bytes,
+        memory: fc.record({ rawBytes: bytes, wireBytes: bytes }),
+        armed_ms: time,
+        token_ms: time,
+        restarted: fc.boolean(),
+      },
+      { requiredKeys: [] },
+    ),
+  )
+  .map(([{ stop: _, userData: _none, ...record }, terms, phase, more]) => ({
+    ...record,
+    mode: "hot",
+    hot: terms,
+    phase,
+    ...more,
+  }));

@@ -189,6 +189,7 @@ export class Arriving {
       await Promise.race([device.complete, aborted(signal)]);
       signal.throwIfAborted();
       const arrivals = device.state();
+      // Where it has ended, the machine is started on the file alone.
       await (await this.memory.hypervisor())?.pivotData();
       await this.disk.finish();
       return arrivals;

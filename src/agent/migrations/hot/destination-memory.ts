@@ -142,7 +142,11 @@ export class ArrivingMemory {
 
   /** The hypervisor that waits, or has received; undefined when there is none. */
   async hypervisor(): Promise<IncomingMachine | undefined> {
-    if (this.#incoming !== undefined) return await this.#incoming;
+    const known = await this.#incoming;
+    const { processes } = this.#tools.world;
+    if (known !== undefined && processes.alive(known.machine.identity)) return known;
+    this.#incoming = undefined;
+    await known?.close();
     const found = await this.#tools.machines.received(this.#record().machine.uuid);
     if (found !== undefined) this.#incoming = Promise.resolve(found);
     return found;
