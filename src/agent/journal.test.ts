@@ -8,7 +8,12 @@ import { test, type TestContext } from "node:test";
 import * as fc from "fast-check";
 import { hasCode } from "#core";
 import { openJournal } from "./journal.ts";
-import { destinationRecords, hotDestinationRecords, hotSourceRecords, sourceRecords } from "./records.suite.ts";
+import {
+  destinationRecords,
+  hotDestinationRecords,
+  hotSourceRecords,
+  sourceRecords,
+} from "./records.suite.ts";
 import type { MigrationRecord } from "./migrations/record.ts";
 
 const records: fc.Arbitrary<MigrationRecord> = fc.oneof(

@@ -170,7 +170,7 @@ export const hotSourceRecords: fc.Arbitrary<HotSourceRecord> = fc
     fc.constantFrom(...(Object.keys(HOT_SOURCE) as HotSourcePhase[])),
     fc.record({ switch: paused, off_ms: time }, { requiredKeys: [] }),
   )
-  .map(([{ stop: _, ...record }, terms, phase, more]) => ({
+  .map(([{ stop: _stop, ...record }, terms, phase, more]) => ({
     ...record,
     mode: "hot",
     hot: terms,
@@ -235,7 +235,7 @@ export const hotDestinationRecords: fc.Arbitrary<HotDestinationRecord> = fc
       { requiredKeys: [] },
     ),
   )
-  .map(([{ stop: _, userData: _none, ...record }, terms, phase, more]) => ({
+  .map(([{ stop: _stop, userData: _userData, ...record }, terms, phase, more]) => ({
     ...record,
     mode: "hot",
     hot: terms,

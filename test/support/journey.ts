@@ -195,7 +195,9 @@ export class Journey {
       assert.equal(records[number - 1]?.boot, boot, `acknowledged record ${number} is lost`);
     }
     assert.ok(told.length > 0);
-    const twice = told.filter(({ number }, at) => told.findIndex((x) => x.number === number) !== at);
+    const twice = told.filter(
+      ({ number }, at) => told.findIndex((x) => x.number === number) !== at,
+    );
     assert.deepEqual(twice, [], "no number is acknowledged twice");
   }
 

@@ -187,4 +187,3 @@ export class DestinationRole implements Role<
     return { event: "cleaned" };
   }
 }
-

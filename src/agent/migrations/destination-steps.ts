@@ -26,7 +26,10 @@ function hasCause({ code: own, cause }: TesseraError, code: string): boolean {
 }
 
 /** @throws `migration.token-invalid` (peer) */
-export function checkToken(record: DestinationPart, { handOver }: { handOver?: string | undefined }) {
+export function checkToken(
+  record: DestinationPart,
+  { handOver }: { handOver?: string | undefined },
+) {
   if (handOver !== undefined && isTokenOf(handOver, record.handOverDigest)) return;
   const message = `${record.peer} sent a hand-over token that does not match its proposal`;
   throw new TesseraError("peer", "migration.token-invalid", message, { subject: record.id });

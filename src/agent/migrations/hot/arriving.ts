@@ -199,13 +199,14 @@ export class Arriving {
   }
 
   async #tellFilling(signal: AbortSignal): Promise<void> {
-    const { world, progress } = this.#tools;
+    const { clock } = this.#tools.world;
     const { id, staleBytes = 0 } = this.#course.record;
     while (!signal.aborted) {
       const { remoteBytes } = (await this.disk.open()).state();
       const doneBytes = Math.max(0, staleBytes - remoteBytes);
-      progress(id, { stream: "userData", doneBytes, totalBytes: staleBytes, wireBytes: 0 });
-      await world.clock.sleep(LOOK_MS, signal).catch(() => undefined);
+      const told = { stream: "userData", doneBytes, totalBytes: staleBytes, wireBytes: 0 };
+      this.#tools.progress(id, told);
+      await clock.sleep(LOOK_MS, signal).catch(() => undefined);
     }
   }
 

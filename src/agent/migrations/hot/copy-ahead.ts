@@ -8,7 +8,11 @@ import { PASSES_MAX, passMap } from "./source-data.ts";
 const READ_BYTES = 256 * 1024;
 const READERS = 32;
 /** How many passes are allowed. */
-const PASSES: Readonly<Record<StorageMethod, number>> = { hybrid: 3, push: PASSES_MAX - 1, pull: 0 };
+const PASSES: Readonly<Record<StorageMethod, number>> = {
+  hybrid: 3,
+  push: PASSES_MAX - 1,
+  pull: 0,
+};
 /** What a push leaves to the pause, in seconds of the link. */
 const PUSH_SECONDS = 0.1;
 
@@ -111,12 +115,12 @@ export class CopyAhead {
   }
 
   async #copy(range: ByteRange, signal: AbortSignal): Promise<void> {
-    const { local, remote, progress } = this.#parts;
-    const bytes = await remote().fetch(range, "background", signal);
+    const { local } = this.#parts;
+    const bytes = await this.#parts.remote().fetch(range, "background", signal);
     if (bytes === undefined || isZero(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length))) {
       await local.zero(range);
     } else await local.write(bytes, range.offset);
     this.bytes += range.length;
-    progress(this.bytes, this.bytes + totalLength(this.#left));
+    this.#parts.progress(this.bytes, this.bytes + totalLength(this.#left));
   }
 }

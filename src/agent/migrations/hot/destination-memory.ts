@@ -109,11 +109,7 @@ export class ArrivingMemory {
    * Lets memory flow in, into a hypervisor that has had none yet; resolves once it does. The signal
    * given back aborts when it has ended.
    */
-  async flow(
-    receiver: HotReceiver,
-    server: DiskServer,
-    signal: AbortSignal,
-  ): Promise<AbortSignal> {
+  async flow(receiver: HotReceiver, server: DiskServer, signal: AbortSignal): Promise<AbortSignal> {
     if (!this.#fresh) await this.begin(server);
     this.#fresh = false;
     const pump = new Pump();

@@ -195,7 +195,7 @@ export class HotDestinationRole implements Role<
     noted.then(
       () => {
         this.#arriving?.reconnect();
-        if (phase === "accepted") course.again();
+        return phase === "accepted" ? course.again() : undefined;
       },
       // Where it cannot be noted, the next status tells it again.
       (error: unknown) => course.log.log("warn", "data not moved", { ...reportOf(error) }),

@@ -11,6 +11,8 @@ export interface HotEnd {
   readonly allocatedBytes: number;
 }
 
+const span = (from_ms: number, to_ms: number): number => Math.max(0, to_ms - from_ms);
+
 /** What a hot migration did, as the destination saw it. */
 export function makeHotReceipt(record: HotDestinationRecord, end: HotEnd): Receipt {
   const { userDataSizeBytes, memory, ahead, off_ms = 0, armed_ms = 0, token_ms = 0 } = record;
@@ -19,7 +21,6 @@ export function makeHotReceipt(record: HotDestinationRecord, end: HotEnd): Recei
   const part = receiptPart(record, cloud, ended_ms);
   const components = part.components.reduce((sum, { bytes }) => sum + bytes, 0);
   const memoryBytes = memory?.wireBytes ?? 0;
-  const span = (from: number, to: number): number => Math.max(0, to - from);
   return {
     ...part,
     mode: "hot",

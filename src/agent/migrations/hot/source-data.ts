@@ -138,8 +138,8 @@ export class SourceData {
 
   /** The block as it is at each moment, for single reads. */
   async openBlocks(): Promise<BlockDevice> {
-    const { source, sizeBytes } = this.#options;
-    const live = this.#frozen === undefined ? await this.#openLive(source) : undefined;
+    const { sizeBytes } = this.#options;
+    const live = this.#frozen === undefined ? await this.#openLive() : undefined;
     const current = async (): Promise<BlockDevice> => {
       if (this.#frozen !== undefined) return await this.#frozen;
       if (live === undefined) throw noMap("blocks");
@@ -152,8 +152,8 @@ export class SourceData {
     });
   }
 
-  async #openLive(source: () => Promise<HotSource>): Promise<BlockDevice> {
-    return await this.#connect(await (await source()).exportData());
+  async #openLive(): Promise<BlockDevice> {
+    return await this.#connect(await (await this.#options.source()).exportData());
   }
 
   /** Lets go of the files. */
@@ -176,12 +176,19 @@ export class SourceData {
   }
 }
 
+const refuseWrite = (): Promise<never> => Promise.reject(noMap("writes"));
+
 function readOnly(
   sizeBytes: number,
   parts: Pick<BlockDevice, "read" | "allocated" | "close">,
 ): BlockDevice {
-  const refuse = (): Promise<never> => Promise.reject(noMap("writes"));
-  return { sizeBytes, ...parts, write: refuse, zero: refuse, flush: () => Promise.resolve() };
+  return {
+    sizeBytes,
+    ...parts,
+    write: refuseWrite,
+    zero: refuseWrite,
+    flush: () => Promise.resolve(),
+  };
 }
 
 function noMap(name: string): Error {
