@@ -30,6 +30,10 @@ const FILES_BODY_BYTES_MAX = 64 * 2 ** 20;
 
 const nothing = z.strictObject({});
 const optionalTrue = z.boolean().exactOptional();
+/** The last instant that a Date can be (ECMA-262). */
+const AT_MAX_MS = 8.64e15;
+/** Most machines of one plan. */
+const FLEET_MAX = 1024;
 const route = {
   machine: name,
   to: name.exactOptional(),
@@ -40,7 +44,11 @@ const route = {
   memory: word.memoryMethod.exactOptional(),
   /** Of a hot migration; default `hybrid`. */
   storage: word.storageMethod.exactOptional(),
+  /** The machine is not stopped before; all else moves at once. */
+  at_ms: z.int().min(0).max(AT_MAX_MS).exactOptional(),
 };
+const { machine: _machine, ...rest } = route;
+const names = z.array(name).min(1).max(FLEET_MAX).readonly();
 
 const agentOperations = {
   "agent.info": {
@@ -285,6 +293,13 @@ const migrationOperations = {
     summary: "Which machines should leave this cloud, where to, and why; nothing moves",
     input: z.strictObject({ policy: view.placementPolicy.exactOptional() }),
     result: view.advice,
+  },
+  "plan.fleet": {
+    method: "POST",
+    path: "/v1/plans/fleet",
+    summary: "One plan for several machines, or for all of this cloud",
+    input: z.strictObject({ ...rest, machines: names.exactOptional() }),
+    result: view.fleetPlan,
   },
   "migration.start": {
     method: "POST",

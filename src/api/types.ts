@@ -9,6 +9,7 @@ export type FileText = z.output<typeof view.fileText>;
 export type LockedRecipe = z.output<typeof view.lockedRecipe>;
 export type ApplianceCheck = z.output<typeof view.applianceCheck>;
 export type Choice = z.output<typeof view.choice>;
+export type FleetPlan = z.output<typeof view.fleetPlan>;
 export type StreamProgress = z.output<typeof view.streamProgress>;
 export type MigrationProgress = z.output<typeof view.migrationProgress>;
 export type MigrationSummary = z.output<typeof view.migrationSummary>;

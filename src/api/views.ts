@@ -177,6 +177,26 @@ export const advice = z.object({
 
 export const planResult = z.object({ plan, choice: choice.exactOptional() });
 
+/** Several machines that leave together: what they share is counted with the first that needs it. */
+export const fleetPlan = z.object({
+  machines: list(
+    z.object({
+      machine: text,
+      machineName: text,
+      /** Absent where it cannot leave. */
+      plan: plan.exactOptional(),
+      choice: choice.exactOptional(),
+      error: errorReport.exactOptional(),
+    }),
+  ),
+  totalBytes: bytes,
+  /** What each would move besides, if it left alone. */
+  sharedBytes: bytes,
+  /** One after the other. */
+  expected_ms: milliseconds,
+  price: z.number().min(0),
+});
+
 /** One thing that crosses the wire: a component's image or the user data block. */
 export const streamProgress = z.object({
   /** A component id, or `userData`. */

@@ -152,6 +152,7 @@ export const plan = mirrors<core.Plan>()(
         component: componentReference,
         held: z.boolean(),
         bytes,
+        comesWith: text.exactOptional(),
         contents: contentShares.exactOptional(),
       }),
     ),

@@ -9,12 +9,20 @@ import {
   type StorageMethod,
 } from "#core";
 import { Option, type Command } from "commander";
+import {
+  evacuateLeaf,
+  runFleetCommand,
+  withParallel,
+  type FleetCommandOptions,
+  type FleetRoute,
+} from "./commands-fleet.ts";
 import { exitCodeOf } from "./exit-codes.ts";
 import { renderCloud, renderClouds } from "./render-lists.ts";
 import { renderError } from "./render-error.ts";
 import { renderMigration, renderMigrations, renderProgress } from "./render-migration.ts";
 import { renderChoice, renderPlan, renderReceipt } from "./render-plan.ts";
 import { act, leaf, type Bench, type Session } from "./session.ts";
+import { parseTime } from "./values.ts";
 
 export function addCloudCommands(root: Command, bench: Bench): void {
   const cloud = root.command("cloud").description("clouds of the federation");
@@ -41,12 +49,17 @@ interface RouteOptions {
   readonly live?: boolean;
   readonly memory?: MemoryMethod;
   readonly storage?: StorageMethod;
+  /** Milliseconds since the Unix epoch. */
+  readonly at?: number;
 }
 
-function withRoute(command: Command): Command {
+function withRoute({ surroundings }: Bench, command: Command): Command {
   return command
     .option("--to <cloud>", "the destination; without it the agent chooses and says why")
     .option("--bwlimit <rate>", "bandwidth limit, for instance 50Mbit/s", parseRate)
+    .option("--at <time>", "stop the machine not before: 03:00, +2min, 2026-11-30T03:00Z", (text) =>
+      parseTime(text, surroundings.now()),
+    )
     .option("--live", "move it while it runs: its guest notices only a short pause")
     .addOption(
       new Option("--memory <method>", "with --live: when memory moves (default: auto)").choices([
@@ -64,7 +77,7 @@ function withRoute(command: Command): Command {
 }
 
 function routeOf(machine: string, options: RouteOptions): Input<"plan.make"> {
-  const { to, bwlimit, live, memory, storage } = options;
+  const { to, bwlimit, at, live, memory, storage } = options;
   return {
     machine,
     ...(live === true ? { mode: "hot" } : {}),
@@ -72,6 +85,7 @@ function routeOf(machine: string, options: RouteOptions): Input<"plan.make"> {
     ...(storage === undefined ? {} : { storage }),
     ...(to === undefined ? {} : { to }),
     ...(bwlimit === undefined ? {} : { bwlimit }),
+    ...(at === undefined ? {} : { at_ms: at }),
   };
 }
 
@@ -84,29 +98,40 @@ export function addMigrateCommands(root: Command, bench: Bench): void {
       "tessera plan web-1 --to inquadro --live",
     ],
   });
-  act<RouteOptions>(bench, withRoute(plan), async (session, [name = ""], options) => {
+  act<RouteOptions>(bench, withRoute(bench, plan), async (session, [name = ""], options) => {
     const result = await session.call("plan.make", routeOf(name, options));
     session.print(result, (value) => renderIntent(value, name));
   });
-  const migrate = leaf(root, "migrate <machine>", {
-    summary: "move a machine to another cloud",
+  const migrate = leaf(root, "migrate <machine...>", {
+    summary: "move machines to another cloud",
     examples: [
       "tessera migrate web-1 --to inquadro",
       "tessera migrate web-1 --to inquadro --bwlimit 50Mbit/s --detach",
       "tessera migrate web-1 --to inquadro --live",
       "tessera migrate web-1 --dry-run    (same as tessera plan)",
+      "tessera migrate web-1 web-2 db-1 --to inquadro --parallel 2",
     ],
   })
     .option("--detach", "do not wait; print the migration's id")
     .option("--dry-run", "print the plan only");
-  act<MigrateOptions>(bench, withRoute(migrate), async (session, [name = ""], options) =>
-    runMigrate(session, name, options),
+  act<MigrateOptions>(bench, withParallel(withRoute(bench, migrate)), (session, words, options) => {
+    const names = words.filter((word) => word !== undefined);
+    const [name = ""] = names;
+    return names.length > 1
+      ? runFleetCommand(session, names, fleetRouteOf(options), options)
+      : runMigrate(session, name, options);
+  });
+  const evacuate = withParallel(withRoute(bench, evacuateLeaf(root)));
+  act<MigrateOptions>(bench, evacuate, (session, _words, options) =>
+    runFleetCommand(session, undefined, fleetRouteOf(options), options),
   );
 }
 
-interface MigrateOptions extends RouteOptions {
-  readonly detach?: boolean;
-  readonly dryRun?: boolean;
+interface MigrateOptions extends RouteOptions, FleetCommandOptions {}
+
+function fleetRouteOf(options: RouteOptions): FleetRoute {
+  const { machine: _machine, ...route } = routeOf("", options);
+  return route;
 }
 
 function renderIntent({ plan, choice }: Output<"migration.start">, machineName: string): string {

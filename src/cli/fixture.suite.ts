@@ -64,6 +64,9 @@ function recording(handlers: Partial<Handlers>, calls: Call[]): Handlers {
   return Object.fromEntries(entries);
 }
 
+/** What a clock shows here. */
+export const NOW_MS = Date.UTC(2026, 10, 30, 12);
+
 export interface Ran {
   readonly code: number;
   readonly out: string;
@@ -98,6 +101,7 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
     errorOutput: keep(err),
     interrupted: options.interrupted ?? new AbortController().signal,
     runAgent: options.runAgent ?? (() => Promise.reject(new Error("no agent program here"))),
+    now: () => NOW_MS,
     sleep: options.sleep ?? (() => Promise.resolve()),
   };
   const code = await runCli(argv, surroundings, "0.0.0");

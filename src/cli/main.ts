@@ -68,6 +68,7 @@ function realSurroundings(): Surroundings {
     errorOutput: outputOf(process.stderr),
     interrupted: interruption(),
     runAgent,
+    now: () => new Date().getTime(),
     sleep: async (milliseconds, signal) => {
       try {
         await sleep(milliseconds, undefined, { signal });

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Handlers, MigrationProgress, MigrationStatus } from "#api";
 import { TesseraError } from "#core";
-import { runWith, withAgent } from "./fixture.suite.ts";
+import { NOW_MS, runWith, withAgent } from "./fixture.suite.ts";
 import * as sample from "./samples.suite.ts";
 
 const id = sample.MIGRATION;
@@ -80,6 +80,16 @@ test("--dry-run prints the plan and starts nothing", async () => {
     assert.match(ran.out, /^Plan: web-1[^]*data moves\n$/);
     assert.deepEqual(JSON.parse(JSON.stringify(agent.calls)), [
       { name: "migration.start", input: { machine: "web-1", dryRun: true } },
+    ]);
+  });
+});
+
+test("--at is told as an instant", async () => {
+  await withAgent(ending(sample.STATUS), async (agent) => {
+    await runWith(agent, ["migrate", "web-1", "--dry-run", "--at", "+2min"]);
+    const at_ms = NOW_MS + 120_000;
+    assert.deepEqual(JSON.parse(JSON.stringify(agent.calls)), [
+      { name: "migration.start", input: { machine: "web-1", at_ms, dryRun: true } },
     ]);
   });
 });

@@ -15,7 +15,7 @@ import { renderMigration, renderProgress } from "./render-migration.ts";
 import { renderChoice, renderPlan, renderReceipt } from "./render-plan.ts";
 import { renderSize, renderTable, renderTime } from "./render-table.ts";
 import * as sample from "./samples.suite.ts";
-import { parseDuration, printable } from "./values.ts";
+import { parseDuration, parseTime, printable } from "./values.ts";
 
 const zeroes = (digit: string): string => `sha256:${digit.repeat(64)}`;
 
@@ -364,5 +364,17 @@ test("sizes, times and durations", () => {
   assert.equal(parseDuration("2min"), 120_000);
   for (const bad of ["", "s", "-1s", "1h", "1 s 2", "1e3"]) {
     assert.throws(() => parseDuration(bad), { code: "cli.duration-invalid" }, bad);
+  }
+});
+
+test("times are the next on the clock, from now on, or dates", () => {
+  const now_ms = new Date(2026, 10, 30, 12, 0, 0).getTime();
+  const at = (text: string): number => parseTime(text, now_ms);
+  assert.equal(at("12:30"), now_ms + 30 * 60_000);
+  assert.equal(new Date(at("12:00")).getDate(), 1);
+  assert.equal(at("+90s"), now_ms + 90_000);
+  assert.equal(at("2026-11-30T03:00Z"), Date.UTC(2026, 10, 30, 3));
+  for (const bad of ["", "24:00", "3", "soon", "2026-11-30", "+", "2026-13-40T99:00"]) {
+    assert.throws(() => at(bad), /is not a (time|duration)/, bad);
   }
 });

@@ -20,5 +20,7 @@ export interface Surroundings {
   readonly interrupted: AbortSignal;
   /** Runs the agent's own program with our streams; returns its exit code. */
   runAgent(args: readonly string[]): Promise<number>;
+  /** Milliseconds since the Unix epoch. */
+  now(): number;
   sleep(milliseconds: number, signal: AbortSignal): Promise<void>;
 }

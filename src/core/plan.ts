@@ -21,6 +21,8 @@ export interface PlannedComponent {
   readonly held: boolean;
   /** Bytes expected on the wire: 0 when held. */
   readonly bytes: number;
+  /** UUID of the machine of the same plan that brings it there before: it is counted with that. */
+  readonly comesWith?: string;
   /** Absent when held, and where the image is not described by contents. */
   readonly contents?: ContentShares;
 }

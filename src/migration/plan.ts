@@ -11,7 +11,7 @@ import {
 } from "#core";
 
 /** Bytes of frames, TLS records and negotiation beside the payload, as a share of it. */
-const OVERHEAD = 0.005;
+export const OVERHEAD = 0.005;
 
 /** Memory on the wire over its size; most of it is zeroes, and pages of components. */
 const MEMORY_RATIO = 0.15;

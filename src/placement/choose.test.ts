@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { summaryHead, type Appliance, type Digest, type Offer } from "#core";
-import { rankClouds } from "./index.ts";
+import { rankClouds, reserve } from "./index.ts";
 
 const id = (letter: string): Digest => `sha256:${letter.repeat(64)}`;
 const component = (letter: string, kind: "kernel" | "os", sizeBytes: number) => ({
@@ -73,4 +73,16 @@ test("every reason against a cloud is named", () => {
   assert.equal(first?.cloud, "good");
   assert.equal(second?.fits, false);
   assert.equal(second?.reasons.length, 6);
+});
+
+test("what a machine takes is not offered to the next, and what it brings need not travel again", () => {
+  const before = offer("x", "a", { storageFreeBytes: 20_000 });
+  const after = reserve(request, before);
+  assert.equal(after.cpusFree, 2);
+  assert.equal(after.memoryFreeBytes, 2 ** 31 - 2 ** 29);
+  assert.equal(after.storageFreeBytes, 20_000 - 9000 - 100);
+  const [again] = rankClouds(request, [after]);
+  assert.deepEqual([again?.fits, again?.missingBytes], [true, 0]);
+  const [third] = rankClouds(request, [reserve(request, after)]);
+  assert.deepEqual(third?.reasons, ["has 0 of 2 CPUs free"]);
 });

@@ -84,6 +84,22 @@ export function objections(request: Request, offer: Offer): string[] {
   return checks.flatMap(([holds, reason]) => (holds ? [] : [reason]));
 }
 
+/** What is left of an offer when the machine has been placed there. */
+export function reserve(request: Request, offer: Offer): Offer {
+  const { appliance, allocatedBytes } = request;
+  const { resources } = appliance;
+  const heads = new Set(offer.repository.heads);
+  for (const { id } of componentsOf(appliance)) heads.add(summaryHead(id));
+  const storage = bytesMissing(appliance, offer) + allocatedBytes;
+  return {
+    ...offer,
+    cpusFree: Math.max(0, offer.cpusFree - resources.cpus),
+    memoryFreeBytes: Math.max(0, offer.memoryFreeBytes - resources.memoryBytes),
+    storageFreeBytes: Math.max(0, offer.storageFreeBytes - storage),
+    repository: { ...offer.repository, heads: [...heads] },
+  };
+}
+
 /** Component bytes that a cloud seems to miss, by the summary in its offer. */
 export function bytesMissing(appliance: Appliance, offer: Offer): number {
   const heads = new Set(offer.repository.heads);

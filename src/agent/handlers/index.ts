@@ -2,6 +2,7 @@ import type { Handlers } from "#api";
 import { adviceHandlers } from "./advice.ts";
 import { componentHandlers } from "./components.ts";
 import { federationHandlers } from "./federation.ts";
+import { fleetHandlers } from "./fleet.ts";
 import { machineHandlers } from "./machines.ts";
 import { migrationHandlers } from "./migrations.ts";
 import type { Parts } from "./parts.ts";
@@ -16,5 +17,6 @@ export function createHandlers(parts: Parts): Handlers {
     ...machineHandlers(parts),
     ...migrationHandlers(parts),
     ...adviceHandlers(parts),
+    ...fleetHandlers(parts),
   };
 }

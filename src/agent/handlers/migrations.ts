@@ -29,6 +29,7 @@ interface RouteInput {
   readonly mode?: MigrationMode;
   readonly memory?: MemoryMethod;
   readonly storage?: StorageMethod;
+  readonly at_ms?: number;
 }
 
 export function migrationHandlers(parts: Parts): MigrationOperations {
@@ -52,8 +53,8 @@ export function migrationHandlers(parts: Parts): MigrationOperations {
   };
 }
 
-async function route({ machines }: Parts, input: RouteInput): Promise<Route> {
-  const { machine: text, to, bwlimit } = input;
+export async function route({ machines }: Parts, input: RouteInput): Promise<Route> {
+  const { machine: text, to, bwlimit, at_ms } = input;
   const { machine } = await machines.store.resolve(text);
   const hot = hotChoiceOf(input);
   return {
@@ -61,11 +62,21 @@ async function route({ machines }: Parts, input: RouteInput): Promise<Route> {
     ...(hot === undefined ? {} : { hot }),
     ...(to === undefined ? {} : { to }),
     ...(bwlimit === undefined ? {} : { bwlimit }),
+    ...(at_ms === undefined ? {} : { at_ms }),
   };
 }
 
 /** @throws `migration.mode-conflict` (misuse) */
-function hotChoiceOf({ machine, mode, memory, storage }: RouteInput): HotChoice | undefined {
+function hotChoiceOf(input: RouteInput): HotChoice | undefined {
+  const { machine, mode, memory, storage, at_ms } = input;
+  if (mode === "hot" && at_ms !== undefined) {
+    const reason =
+      "a machine that moves while it runs does not stop, so no time can be chosen for it";
+    throw new TesseraError("misuse", "migration.mode-conflict", reason, {
+      subject: machine,
+      remedy: "leave --live or --at away",
+    });
+  }
   if (mode === "hot") return { memory: memory ?? "auto", storage: storage ?? "hybrid" };
   if (memory === undefined && storage === undefined) return undefined;
   const message = "how memory and user data travel can be chosen for a hot migration only";
@@ -75,7 +86,8 @@ function hotChoiceOf({ machine, mode, memory, storage }: RouteInput): HotChoice 
   });
 }
 
-function planView({ plan, considered }: Planned): Output<"plan.make"> {
+/** A plan, and why its destination was chosen where the agent chose it. */
+export function planView({ plan, considered }: Planned): Output<"plan.make"> {
   if (considered === undefined) return { plan };
   const views = considered.map(({ cloud, fits, reasons }) => ({
     cloud,
@@ -112,12 +124,20 @@ function view({ board, journal }: Parts, record: MigrationRecord): Output<"migra
   return {
     ...summary(record),
     streams: board.streams(record),
+    ...waitOf(record),
     ...(bitsPerSecond === undefined ? {} : { bitsPerSecond }),
     ...(record.role === "source" ? { plan: record.plan } : {}),
     ...(record.receipt === undefined ? {} : { receipt: record.receipt }),
     ...(record.error === undefined ? {} : { error: record.error }),
     journal: journal.entries(record.id).map(({ phase, ...entry }) => ({ ...entry, state: phase })),
   };
+}
+
+/** A machine that is to stop at a chosen time waits for it. */
+function waitOf(record: MigrationRecord): { readonly note?: string } {
+  const at_ms = record.role === "source" && record.phase === "serving" ? record.at_ms : undefined;
+  if (at_ms === undefined) return {};
+  return { note: `the machine is not stopped before ${new Date(at_ms).toISOString()}` };
 }
 
 /** Snapshots at most this often; the last one comes at once. */
@@ -176,6 +196,7 @@ function snapshotOf({ board }: Parts, record: MigrationRecord) {
     migration: record.id,
     state: record.phase,
     streams: board.streams(record),
+    ...waitOf(record),
     ...(phase === undefined ? {} : { phase }),
     ...(bitsPerSecond === undefined ? {} : { bitsPerSecond: Math.round(bitsPerSecond) }),
   };

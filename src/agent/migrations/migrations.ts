@@ -96,7 +96,7 @@ export class Migrations {
   /** Starts a migration as the source; returns once it is journalled. */
   async start(route: Route): Promise<{ record: SourceRecord | HotSourceRecord; planned: Planned }> {
     return await this.#turns.take(route.machine.uuid, async () => {
-      await this.#requireFree(route.machine.uuid);
+      await this.requireFree(route.machine.uuid);
       const planned = await this.planner.plan(route);
       refuseObjections(planned);
       if (planned.terms !== undefined) {
@@ -147,7 +147,8 @@ export class Migrations {
     });
   }
 
-  async #requireFree(uuid: string): Promise<void> {
+  /** @throws `migration.machine-gone`, `migration.already-migrating` */
+  async requireFree(uuid: string): Promise<void> {
     const machine = (await this.#tools.machines.store.resolve(uuid)).machine;
     if (machine.state === "gone") {
       throw new TesseraError(
@@ -173,7 +174,7 @@ export class Migrations {
   }
 
   async #newSource(
-    { machine, bwlimit }: Route,
+    { machine, bwlimit, at_ms }: Route,
     planned: Planned,
   ): Promise<SourceRecord | HotSourceRecord> {
     const { world, machines, store } = this.#tools;
@@ -202,6 +203,7 @@ export class Migrations {
         allocatedBytes: planned.userData.allocatedBytes,
       },
       ...(bwlimit === undefined ? {} : { bytesPerSecondMax: bwlimit / 8 }),
+      ...(at_ms === undefined ? {} : { at_ms }),
     };
   }
 
@@ -357,7 +359,8 @@ function isProposed(record: MigrationRecord): record is SourceRecord | HotSource
   return record.role === "source" && record.phase === "proposed" && !record.settled;
 }
 
-function refuseObjections({ plan, answer }: Planned): void {
+/** @throws `migration.refused` */
+export function refuseObjections({ plan, answer }: Planned): void {
   const [first] = answer.objections;
   if (first !== undefined)
     throw refusal(`${plan.destination} ${first}`, plan.machine, answer.objections);

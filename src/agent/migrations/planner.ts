@@ -32,6 +32,10 @@ export interface Route {
   readonly bwlimit?: number;
   /** The machine is to run meanwhile; absent: it is stopped. */
   readonly hot?: HotChoice;
+  /** The machine is not stopped before. */
+  readonly at_ms?: number;
+  /** What the others have left when this machine comes; as they announce when absent. */
+  readonly offers?: readonly Offer[];
 }
 
 export interface Planned {
@@ -91,6 +95,7 @@ export class Planner {
       notes: [
         ...answer.objections.map((objection) => `${to} would refuse: ${objection}`),
         ...(terms === undefined ? [] : warningsOf(terms)),
+        ...windowNotes(route),
       ],
     });
     return {
@@ -119,14 +124,18 @@ export class Planner {
     );
   }
 
+  /** What the others announce. */
+  offers(): Offer[] {
+    const peers = this.#tools.transport.peers();
+    return peers.flatMap(({ offer }) => (offer === undefined ? [] : [offer]));
+  }
+
   #rank(
-    { machine }: Route,
+    { machine, offers = this.offers() }: Route,
     { allocatedBytes }: Planned["userData"],
     { linkRate }: Offer,
   ): Candidacy[] {
-    const { transport, world } = this.#tools;
-    const offers = transport.peers().flatMap(({ offer }) => (offer === undefined ? [] : [offer]));
-    const now_ms = world.clock.now();
+    const now_ms = this.#tools.world.clock.now();
     const { appliance } = machine;
     const link = linkRate === undefined ? {} : { linkRate };
     return rankClouds({ appliance, allocatedBytes, now_ms, ...link }, offers);
@@ -199,6 +208,11 @@ function rateOf(bwlimit: number | undefined, own: Offer, theirs: Offer | undefin
   }
   if (link !== undefined) return { bitsPerSecond: link, from: "offer" };
   return { bitsPerSecond: RATE_ASSUMED, from: "assumed" };
+}
+
+function windowNotes({ at_ms }: Route): string[] {
+  if (at_ms === undefined) return [];
+  return [`all else moves at once; the machine stops at ${new Date(at_ms).toISOString()}`];
 }
 
 function isHere(cloud: string, { name, uuid }: Machine): TesseraError {

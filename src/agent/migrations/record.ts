@@ -58,6 +58,8 @@ const sourcePart = z.object({
   /** Certificate that the destination shows on the data plane. */
   peerCertificate: digest,
   bytesPerSecondMax: z.number().positive().optional(),
+  /** The machine is not stopped before. */
+  at_ms: time.optional(),
   userData: z.object({ sizeBytes: time, allocatedBytes: time }),
   negotiate_ms: time.optional(),
 });

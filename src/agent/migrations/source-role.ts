@@ -1,4 +1,4 @@
-import { TesseraError, type Json } from "#core";
+import { TesseraError, type Json, type World } from "#core";
 import {
   eventFromDestination,
   isTerminal,
@@ -121,6 +121,7 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
       return { event, ...(error === undefined ? {} : { patch: { error } }) };
     }
     if (event === "peer-ready") return this.#heardReady(record, status);
+    if (event === "peer-prepared" && isEarly(record, this.#tools.world)) return undefined;
     if (record.phase === "proposed" && record.negotiate_ms === undefined) {
       // A clock that was set back must not make a record that cannot be read again.
       const negotiate_ms = Math.max(0, this.#tools.world.clock.now() - record.started_ms);
@@ -211,4 +212,9 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
     await store.unpin(`migration:${id}`);
     return { event: "rolled-back" };
   }
+}
+
+/** The destination says so again and again: once the time has come it counts. */
+function isEarly({ phase, at_ms = 0 }: SourceRecord, { clock }: World): boolean {
+  return phase === "serving" && clock.now() < at_ms;
 }
