@@ -1,10 +1,11 @@
 /** Plots as SVG text, without a browser: what is drawn is ours, the drawing is ECharts'. */
-import { LineChart, BarChart } from "echarts/charts";
-import { GridComponent, LegendComponent, TitleComponent } from "echarts/components";
-import { init, use, type EChartsCoreOption } from "echarts/core";
-import { SVGRenderer } from "echarts/renderers";
+import { createRequire } from "node:module";
+import type * as ECharts from "echarts";
+import type { EChartsCoreOption } from "echarts/core";
 
-use([LineChart, BarChart, GridComponent, LegendComponent, TitleComponent, SVGRenderer]);
+// Loaded at the first plot: it takes longer than the whole start of a command.
+const require = createRequire(import.meta.url);
+const library = (): typeof ECharts => require("echarts") as typeof ECharts;
 
 export interface Axis {
   readonly title: string;
@@ -46,7 +47,7 @@ export function renderLines({ title, x, y, lines }: LinePlot): string {
     series: lines.map(({ name, points, dashed, marked }) => ({
       type: "line",
       name,
-      data: points.map(([at, value]) => [at, value]),
+      data: points.map(([at, value]) => [at, value ?? "-"]),
       showSymbol: marked === true,
       symbolSize: 7,
       lineStyle: { width: 2, type: dashed === true ? "dashed" : "solid" },
@@ -72,7 +73,12 @@ function axisOf({ title, logarithmic, max }: Axis) {
 }
 
 function draw(title: string, option: EChartsCoreOption): string {
-  const chart = init(null, null, { renderer: "svg", ssr: true, width: WIDTH, height: HEIGHT });
+  const chart = library().init(null, null, {
+    renderer: "svg",
+    ssr: true,
+    width: WIDTH,
+    height: HEIGHT,
+  });
   try {
     chart.setOption({
       animation: false,

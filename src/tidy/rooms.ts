@@ -44,7 +44,7 @@ export const ROOMS: Readonly<Record<string, Room>> = {
   },
   placement: { rooms: ["core"], node: [] },
   migration: { rooms: ["core"], node: [] },
-  simulator: { rooms: ["core", "delta", "placement", "migration", "federation"], node: [] },
+  simulator: { rooms: ["core", "delta", "placement", "migration", "federation"], node: ["module"] },
   api: { rooms: ["core"], node: [] },
   agent: {
     rooms: [
