@@ -7,7 +7,7 @@ SYSTEM := 'test/system/*.test.ts'
 RATE ?= 50Mbit/s
 COUNT ?= 1000000
 
-.PHONY: help setup check test unit system demo faults bench bench-transfer bench-hot catalogue fuzz clean format
+.PHONY: help setup check test unit system demo faults bench bench-transfer bench-hot bench-simulator catalogue fuzz clean format
 
 help:
 	@echo 'make demo    move real machines between two clouds on this machine (RATE=50Mbit/s, ARGS=--keep)'
@@ -17,6 +17,7 @@ help:
 	@echo 'make bench   benchmarks, into bench/results and bench/RESULTS.md'
 	@echo 'make fuzz    every decoder with COUNT=1000000 inputs that may be bad (long; ARGS=target)'
 	@echo 'make bench-transfer  the data plane against its peers, as root, an hour (ARGS=--only ID)'
+	@echo 'make bench-simulator  the simulator: speed, memory, growth, theory (minutes)'
 	@echo 'make bench-hot  the parts of hot migration against their peers'
 	@echo 'make clean   removes all that these made'
 
@@ -59,6 +60,10 @@ bench-transfer: setup
 # What the Debian archive has now; `git diff` shows what changed.
 catalogue: setup
 	@$(NODE) bench/catalogue.ts
+
+bench-simulator: setup
+	@$(NODE) bench/simulator/main.ts
+	@oxfmt bench/RESULTS.md bench/results
 
 bench-hot: setup
 	@scripts/setup bench

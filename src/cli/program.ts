@@ -10,6 +10,7 @@ import {
   addMigrateCommands,
   addMigrationCommands,
 } from "./commands-migration.ts";
+import { addSimulateCommand } from "./commands-simulate.ts";
 import { SHELLS, completionScript, type Shell } from "./completion.ts";
 import { EXIT_OK, EXIT_USAGE, exitCodeOf } from "./exit-codes.ts";
 import { renderError, renderErrorJson } from "./render-error.ts";
@@ -93,6 +94,7 @@ function makeProgram(bench: Bench, version: string): Command {
   addMigrateCommands(program, bench);
   addAdviseCommand(program, bench);
   addMigrationCommands(program, bench);
+  addSimulateCommand(program, bench);
   addCompletion(program, bench);
   return program;
 }

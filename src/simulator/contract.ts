@@ -311,6 +311,11 @@ export interface RunResult {
   readonly simulated_s: number;
   readonly events: number;
   readonly totals: RunTotals;
+  /**
+   * What `totals.hitRatio` cannot exceed with any eviction policy on the requests of this run, one
+   * that knows them all beforehand included; null where every repository is unlimited.
+   */
+  readonly hitRatioBound: number | null;
   readonly series: Series;
   /** Seconds from the request until the machine is ready. */
   readonly migrationTime: Distribution;

@@ -33,6 +33,7 @@ export function sampleResult(name: string, bytes: number): RunResult {
       hitRatio: 0.9,
       money: 12.5,
     },
+    hitRatioBound: null,
     series: {
       time_s: column((at) => at * 3600),
       migrations: share(10),
