@@ -15,6 +15,7 @@ import { hostResources, type Config } from "./config.ts";
 import type { Parts } from "./handlers/parts.ts";
 import type { HelpPolicy } from "./help/help-desk.ts";
 import { RateCache } from "./help/rates.ts";
+import { removeImportLeftovers } from "./imports.ts";
 import type { Journal } from "./journal.ts";
 import type { Layout } from "./layout.ts";
 import { LoadWatch } from "./loads.ts";
@@ -115,13 +116,15 @@ export async function assemble(
 
 function lifeOf(
   world: World,
-  { machines, migrations, transport }: Parts,
+  parts: Parts,
   loads: LoadWatch,
   announcer: Announcer,
 ): Pick<Assembly, "start" | "stop"> {
+  const { machines, migrations, transport } = parts;
   return {
     start: async () => {
       await machines.adoptAll();
+      await removeImportLeftovers(parts);
       await migrations.recover();
       await transport.start((from, message) => migrations.handle(from, message));
       loads.start();

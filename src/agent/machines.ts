@@ -98,6 +98,19 @@ export class Machines {
     appliance: Appliance,
     files: readonly InstanceFile[],
   ): Promise<Machine> {
+    const { world } = this.#options;
+    const sizeBytes = appliance.resources.dataBytes;
+    return await this.createWith(name, appliance, async (uuid, dataPath) => {
+      await createUserData(world, dataPath, { uuid, hostname: name, sizeBytes, files });
+    });
+  }
+
+  /** As `create`, with a user data block that `makeData` makes at the path that it is told. */
+  async createWith(
+    name: string,
+    appliance: Appliance,
+    makeData: (uuid: string, dataPath: string) => Promise<void>,
+  ): Promise<Machine> {
     if (!NAME.test(name)) throw nameInvalid(name);
     const { clock, random } = this.#options.world;
     return await this.#turns.take(`name:${name}`, async () => {
@@ -113,7 +126,7 @@ export class Machines {
         hostPorts: {},
       };
       try {
-        await this.#make(machine, files);
+        await this.#make(machine, makeData);
       } catch (cause) {
         await this.#forget(uuid);
         throw cause;
@@ -123,16 +136,17 @@ export class Machines {
     });
   }
 
-  async #make(machine: Machine, files: readonly InstanceFile[]): Promise<void> {
+  async #make(
+    machine: Machine,
+    makeData: (uuid: string, dataPath: string) => Promise<void>,
+  ): Promise<void> {
     const { world, store } = this.#options;
-    const { uuid, name, appliance } = machine;
+    const { uuid, appliance } = machine;
     const ids = componentsOf(appliance).map(({ id }) => id);
     await store.pin(`machine:${uuid}`, ids);
     for (const id of ids) await store.resolve(id);
     await world.files.makeDirectory(this.store.directory(uuid), 0o700);
-    const sizeBytes = appliance.resources.dataBytes;
-    const options = { uuid, hostname: name, sizeBytes, files };
-    await createUserData(world, this.store.dataPath(uuid), options);
+    await makeData(uuid, this.store.dataPath(uuid));
     await this.store.save({ machine });
   }
 
@@ -154,6 +168,16 @@ export class Machines {
       if (result.status === "fulfilled") continue;
       world.log.log("error", "a leftover stays", { uuid, ...reportOf(result.reason) });
     }
+  }
+
+  /**
+   * Asked before long work for a machine of this name.
+   *
+   * @throws `agent.name-invalid`, `agent.machine-exists` (misuse)
+   */
+  async requireName(name: string): Promise<void> {
+    if (!NAME.test(name)) throw nameInvalid(name);
+    await this.#requireFreeName(name);
   }
 
   async #requireFreeName(name: string): Promise<void> {

@@ -9,6 +9,7 @@
  */
 import * as z from "zod";
 import { digest, list, milliseconds, name } from "./scalars.ts";
+import * as imports from "./imports.ts";
 import * as view from "./views.ts";
 import * as word from "./words.ts";
 
@@ -230,6 +231,14 @@ const machineOperations = {
     }),
     result: word.machine,
     bodyBytesMax: FILES_BODY_BYTES_MAX,
+  },
+  "machine.import": {
+    method: "POST",
+    path: "/v1/machines/import",
+    summary: "Makes components and a machine of a disk image, or tells of them",
+    input: imports.importInput,
+    progress: imports.importProgress,
+    result: imports.importResult,
   },
   "machine.list": {
     method: "GET",

@@ -65,7 +65,7 @@ export async function buildKernelTree(
   if (busybox?.type !== "file") throw incomplete(recipe.name, "busybox");
   const release = image.path.slice("boot/vmlinuz-".length);
   const vmlinuz = await readAll(image.content, VMLINUZ_BYTES_MAX);
-  const vmlinux = await unpackKernel(world, payloadOf(vmlinuz), directory);
+  const vmlinux = await unpackKernel(world, vmlinuz, directory);
   const common = { mode: 0o644, uid: 0, gid: 0, mtime_s: lock.epoch_s, xattrs: NO_XATTRS };
   const entries = canonicalTree([
     { ...common, type: "file", path: "boot/vmlinux", content: bufferSource(vmlinux) },
@@ -104,11 +104,17 @@ function moduleEntries(entries: readonly TreeEntry[], release: string): TreeEntr
   });
 }
 
-async function unpackKernel(
+/**
+ * The ELF file in a bzImage. What its program needs is put into `directory`.
+ *
+ * @throws `build.kernel-invalid` (corrupt)
+ */
+export async function unpackKernel(
   world: World,
-  payload: Payload,
+  vmlinuz: Uint8Array,
   directory: string,
 ): Promise<Uint8Array> {
+  const payload = payloadOf(vmlinuz);
   const vmlinux =
     payload.compression === "xz" ? await unpackXz(world, payload, directory) : decompress(payload);
   if (Buffer.from(vmlinux.subarray(0, 4)).toString("latin1") === "\x7fELF") return vmlinux;

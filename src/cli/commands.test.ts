@@ -30,6 +30,8 @@ const HANDLERS: Partial<Handlers> = {
   "appliance.show": () => Promise.resolve(sample.APPLIANCE),
   "appliance.remove": ({ appliance }) => Promise.resolve({ removed: appliance }),
   "machine.create": () => Promise.resolve({ ...sample.MACHINE, state: "stopped" as const }),
+  "machine.import": ({ dryRun = false }) =>
+    Promise.resolve(dryRun ? sample.IMPORT : { ...sample.IMPORT, ...sample.IMPORTED }),
   "machine.list": () => Promise.resolve({ machines: [sample.MACHINE] }),
   "machine.show": () => Promise.resolve(sample.MACHINE),
   "machine.start": () => Promise.resolve(sample.MACHINE),
@@ -184,6 +186,36 @@ web-1  running  web        http=127.0.0.1:40080  6fa459ea-ee8a-4ca4-894e-db77e16
     argv: ["machine", "create", "web-1", "--appliance", "web"],
     asks: ["machine.create", { name: "web-1", appliance: "web", files: [] }],
     says: /^state +stopped$/m,
+  },
+  {
+    argv: ["import", "/images/old.qcow2", "--dry-run"],
+    asks: ["machine.import", { path: "/images/old.qcow2", dryRun: true, backing: [], ports: [] }],
+    says: /^packages +133 packages, 315 MB, 95.0% of it in components$[^]*^to roma +2 +30.6 MB$[^]*dry run/m,
+  },
+  {
+    argv: ["import", "/i.vmdk", "--name", "web-1", "--format", "vmdk", "--memory", "1G"].concat(
+      ["--cpus", "2", "--data", "4G", "--kernel", "k", "--partition", "2", "--backing", "/b"],
+      ["--port", "http=80", "--port", "ssh=22:2222"],
+    ),
+    asks: [
+      "machine.import",
+      {
+        path: "/i.vmdk",
+        name: "web-1",
+        format: "vmdk",
+        memoryBytes: 2 ** 30,
+        cpus: 2,
+        dataBytes: 2 ** 32,
+        kernel: "k",
+        partition: 2,
+        backing: ["/b"],
+        ports: [
+          { name: "http", guest: 80 },
+          { name: "ssh", guest: 22, host: 2222 },
+        ],
+      },
+    ],
+    says: /^manifest composed +sha256:[^]*^differences +none$[^]*^machine web-1 /m,
   },
   {
     argv: ["machine", "start", "web-1", "--timeout", "2min"],
@@ -343,6 +375,10 @@ const USAGE: readonly (readonly [readonly string[], RegExp])[] = [
   [["machine", "show"], /missing required argument 'machine'/],
   [["machine", "create", "x"], /required option '--appliance <appliance>'/],
   [["machine", "create", "x", "--appliance", "a", "--file", "oops"], /is not GUEST=HOST/],
+  [["import", "x"], /the machine needs a name/],
+  [["import", "x", "--name", "a", "--port", "80"], /write for instance http=80/],
+  [["import", "x", "--name", "a", "--cpus", "many"], /give a whole number/],
+  [["import", "x", "--name", "a", "--format", "zip"], /Allowed choices are raw, qcow2/],
   [["machine", "start", "x", "--timeout", "soon"], /cli\.duration-invalid/],
   [["machine", "console", "x", "--offset", "-1"], /is not a number of bytes/],
   [["migrate", "x", "--bwlimit", "fast"], /core\.rate-invalid: "fast" is not a rate/],

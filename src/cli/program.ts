@@ -4,6 +4,7 @@ import { Argument, Command, CommanderError } from "commander";
 import { addAdviseCommand } from "./commands-advice.ts";
 import { addAgentCommands } from "./commands-agent.ts";
 import { addComponentCommands } from "./commands-component.ts";
+import { addImportCommand } from "./commands-import.ts";
 import { addApplianceCommands, addMachineCommands } from "./commands-machine.ts";
 import {
   addCloudCommands,
@@ -90,6 +91,7 @@ function makeProgram(bench: Bench, version: string): Command {
   addComponentCommands(program, bench);
   addApplianceCommands(program, bench);
   addMachineCommands(program, bench);
+  addImportCommand(program, bench);
   addCloudCommands(program, bench);
   addMigrateCommands(program, bench);
   addAdviseCommand(program, bench);

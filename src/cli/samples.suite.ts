@@ -234,3 +234,56 @@ export const ERROR: ErrorReport = {
   subject: "inquadro",
   remedy: "wait, or choose another cloud",
 };
+
+const part = (kind: "os" | "program", digit: string, bytes: number) => ({
+  kind,
+  name: kind,
+  version: "1",
+  packages: 3,
+  files: 9,
+  bytes,
+  id: `sha256:${digit.repeat(64)}` as const,
+  held: kind === "os",
+});
+
+/** A dry run. */
+export const IMPORT: Output<"machine.import"> = {
+  survey: {
+    format: "qcow2",
+    sizeBytes: 2 ** 31,
+    allocatedBytes: 377_708_544,
+    distribution: "debian-12",
+    kernelRelease: "6.1.0-1-amd64",
+    volumes: [
+      { number: 1, sizeBytes: 2 ** 30, kind: "ext4", mountedAt: "/" },
+      { number: 2, sizeBytes: 2 ** 29, kind: "swap" },
+    ],
+    leftFstab: ["UUID=1234 none swap sw 0 0"],
+    classes: {
+      kernel: { files: 1, bytes: 1e8 },
+      os: { files: 2, bytes: 2e8 },
+      program: { files: 3, bytes: 1e7 },
+      userData: { files: 4, bytes: 30_556_814 },
+    },
+    packages: { count: 133, bytes: 314_563_013, intactBytes: 298_834_862 },
+    parts: [part("os", "a", 2e8), part("program", "b", 1e7)],
+  },
+  moves: {
+    imageBytes: 377_708_544,
+    worstBytes: 240_556_814,
+    bestBytes: 30_556_814,
+    clouds: [{ cloud: "roma", held: 2, bytes: 30_556_814 }],
+  },
+};
+
+/** What is added when it is none. */
+export const IMPORTED: Partial<Output<"machine.import">> = {
+  machine: MACHINE,
+  proof: {
+    entries: 11_806,
+    bytes: 346_080_261,
+    imageDigest: `sha256:${"c".repeat(64)}`,
+    composedDigest: `sha256:${"c".repeat(64)}`,
+    added: ["etc/systemd/system/tessera-ready.service"],
+  },
+};

@@ -24,6 +24,9 @@ export const APPLETS: readonly string[] = [
 /** The label of a user data block, by which it is found when the command line names none. */
 export const DATA_LABEL = "tessera-data";
 
+/** A file at the root of a user data block: the machine's fstab names disks that it does not have. */
+export const NO_FSTAB = "no-fstab";
+
 const LABEL_HEX = Buffer.from(DATA_LABEL.padEnd(16, "\0")).toString("hex");
 
 /**
@@ -129,6 +132,11 @@ for uuid in $layers; do
 done
 mount -t ext4 -o rw,noatime,discard "/dev/$data" /data || fail "the user data block on $data cannot be mounted"
 mount -t overlay -o "noatime,lowerdir=$lower,upperdir=/data/upper,workdir=/data/work,xino=off,index=off,metacopy=off,redirect_dir=off" overlay /root || fail "the layers cannot be stacked"
+if [ -e /data/${NO_FSTAB} ]; then
+  mkdir -p /run/systemd/system-generators /run/systemd/system
+  ln -s /dev/null /run/systemd/system-generators/systemd-fstab-generator
+  ln -s /dev/null /run/systemd/system/systemd-remount-fs.service
+fi
 umount /data || fail "the user data block is busy"
 while [ $depth -gt 0 ]; do
   depth=$((depth - 1))

@@ -6,9 +6,12 @@ const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   return value >>> 0;
 });
 
-/** CRC-32C (RFC 3720, appendix B.4) from all ones and without the last inversion, as Linux has it. */
-export function crc32c(bytes: Uint8Array): number {
-  let crc = 0xffff_ffff;
+/**
+ * CRC-32C (RFC 3720, appendix B.4) without the last inversion, as Linux has it; goes on from `seed`,
+ * by default from all ones.
+ */
+export function crc32c(bytes: Uint8Array, seed = 0xffff_ffff): number {
+  let crc = seed;
   for (const byte of bytes) crc = (crc >>> 8) ^ (TABLE[(crc ^ byte) & 0xff] ?? 0);
   return crc >>> 0;
 }

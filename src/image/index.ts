@@ -1,7 +1,8 @@
 export { compareTrees } from "./compare.ts";
-export { bufferSource, fileSource, readAll } from "./content.ts";
+export { bufferSource, contentHash, fileSource, readAll } from "./content.ts";
 export type * from "./contract.ts";
 export { writeCpio } from "./cpio.ts";
+export { crc32c } from "./crc32c.ts";
 export { treeDifference } from "./difference.ts";
 export { readErofs } from "./erofs-read.ts";
 export { writeErofs } from "./erofs-write.ts";

@@ -30,6 +30,10 @@ export const ROOMS: Readonly<Record<string, Room>> = {
     rooms: ["core", "block", "image", "repository", "compose"],
     node: ["crypto", "path", "zlib", "stream"],
   },
+  import: {
+    rooms: ["core", "block", "nbd", "image", "repository", "compose", "build"],
+    node: ["crypto", "path", "zlib"],
+  },
   hypervisor: { rooms: ["core", "block"], node: ["net", "path", "events"] },
   memory: { rooms: ["core", "delta", "hypervisor"], node: ["util", "zlib"] },
   xmpp: { rooms: ["core"], node: ["crypto", "net", "tls", "path", "events", "string_decoder"] },
@@ -58,6 +62,7 @@ export const ROOMS: Readonly<Record<string, Room>> = {
       "registry",
       "compose",
       "build",
+      "import",
       "hypervisor",
       "memory",
       "xmpp",

@@ -1,6 +1,7 @@
 import { checkConstraints, parseAppliance, resolveAppliance } from "#compose";
 import { componentsOf, TesseraError, type Appliance, type Component, type Machine } from "#core";
 import type { Handlers, Input } from "#api";
+import { importMachine } from "../imports.ts";
 import type { Parts } from "./parts.ts";
 
 type MachineOperations = Pick<
@@ -11,6 +12,7 @@ type MachineOperations = Pick<
   | "appliance.show"
   | "appliance.remove"
   | "machine.create"
+  | "machine.import"
   | "machine.list"
   | "machine.show"
   | "machine.start"
@@ -37,6 +39,11 @@ export function machineHandlers(parts: Parts): MachineOperations {
     "machine.create": async (input) => {
       const appliance = await appliances.resolve(input.appliance);
       return await machines.create(input.name, appliance, filesOf(input));
+    },
+    "machine.import": async (input, context) => {
+      const result = await importMachine(parts, input, context);
+      if (input.dryRun !== true) await parts.offerChanged();
+      return result;
     },
     "machine.list": async () => ({ machines: await machines.list() }),
     "machine.show": async ({ machine }) => (await machines.store.resolve(machine)).machine,
