@@ -179,7 +179,7 @@ export class TestCloud {
 
   /** Resolves when a record satisfies the condition; looks after each change of the journal. */
   async until(id: string, holds: (record: MigrationRecord) => boolean): Promise<MigrationRecord> {
-    const deadline_ms = Date.now() + 20_000;
+    const deadline_ms = Date.now() + 60_000;
     for (;;) {
       const record = this.record(id);
       if (record !== undefined && holds(record)) return record;

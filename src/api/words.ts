@@ -140,6 +140,20 @@ const contentShares = mirrors<core.ContentShares>()(
   z.object({ heldBytes: bytes, patchedBytes: bytes, missingBytes: bytes }),
 );
 
+const memoryForecast = mirrors<core.MemoryForecast>()(
+  z.object({
+    method: z.enum(["precopy", "slowed", "postcopy", "none"]),
+    passes: count,
+    memoryBytes: bytes,
+    wireBytes: bytes,
+    total_ms: milliseconds,
+    pause_ms: milliseconds,
+    follows_ms: milliseconds,
+    slowedPercent: z.number().min(0).max(99),
+    givenUp: z.enum(["outrun", "link-idle", "overdue"]).exactOptional(),
+  }),
+);
+
 export const plan = mirrors<core.Plan>()(
   z.object({
     machine: text,
@@ -169,7 +183,12 @@ export const plan = mirrors<core.Plan>()(
     }),
     expected_ms: milliseconds,
     hot: z
-      .object({ memory: memoryMethod, storage: storageMethod, memoryBytes: bytes })
+      .object({
+        memory: memoryMethod,
+        storage: storageMethod,
+        memoryBytes: bytes,
+        forecast: memoryForecast.exactOptional(),
+      })
       .exactOptional(),
     price: z.number().min(0),
     notes: list(text),

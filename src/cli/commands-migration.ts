@@ -178,8 +178,9 @@ async function watch(session: Session, migration: string): Promise<number> {
 }
 
 function renderEnd(status: MigrationStatus): string {
-  const { migration, machineName, receipt, outcome, state } = status;
-  if (receipt !== undefined && outcome === "completed") return renderReceipt(receipt, machineName);
+  const { migration, machineName, receipt, plan, outcome, state } = status;
+  if (receipt !== undefined && outcome === "completed")
+    return renderReceipt(receipt, machineName, plan);
   return `migration ${migration} of ${machineName}: ${outcome ?? state}\n`;
 }
 

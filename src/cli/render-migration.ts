@@ -40,7 +40,7 @@ export function renderMigration(status: MigrationStatus): string {
   if (status.streams.length > 0) parts.push(renderStreams(status.streams));
   if (error !== undefined) parts.push(renderError(error));
   if (plan !== undefined) parts.push(renderPlan(plan, machineName));
-  if (receipt !== undefined) parts.push(renderReceipt(receipt, machineName));
+  if (receipt !== undefined) parts.push(renderReceipt(receipt, machineName, plan));
   if (journal.length > 0) parts.push(renderJournal(journal));
   return parts.join("\n");
 }

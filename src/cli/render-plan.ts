@@ -91,10 +91,29 @@ function outlook(plan: Plan): [string, string | undefined][] {
   const at = `${formatRate(rate.bitsPerSecond)}, ${RATES[rate.from]}`;
   return [
     ["expected time", `${formatDuration(expected_ms)} at ${at}`],
-    ["memory", plan.hot && `${formatBytes(plan.hot.memoryBytes)}, ${plan.hot.memory}`],
+    ...memoryOf(plan.hot),
     ["disk", plan.hot && `${plan.hot.storage}: ${STORAGE[plan.hot.storage]}`],
     ["as one block", `${formatBytes(monolithicBytes)}${share(totalBytes, monolithicBytes)}`],
     ["price", price > 0 ? price.toFixed(4) : undefined],
+  ];
+}
+
+const MEMORY = {
+  precopy: "before the switch",
+  slowed: "before the switch, with the guest slowed down",
+  postcopy: "in part after the switch, which cannot be undone",
+  none: "it would be given up",
+} as const;
+
+function memoryOf(hot: Plan["hot"]): [string, string | undefined][] {
+  if (hot === undefined) return [];
+  const { memoryBytes, memory, forecast } = hot;
+  if (forecast === undefined) return [["memory", `${formatBytes(memoryBytes)}, ${memory}`]];
+  const { method, wireBytes, pause_ms, total_ms } = forecast;
+  const sizes = `${formatBytes(memoryBytes)} as ${formatBytes(wireBytes)}`;
+  return [
+    ["memory", `${sizes} in ${formatDuration(total_ms)}, ${MEMORY[method]} (${memory})`],
+    ["pause", method === "none" ? undefined : `${formatDuration(pause_ms)} expected`],
   ];
 }
 
@@ -137,6 +156,7 @@ const STOPS = {
 export function renderReceipt(
   { receipt, signatures }: SignedReceipt,
   machineName: string = receipt.machine,
+  plan?: Plan,
 ): string {
   const { source, destination, mode, userData } = receipt;
   const title = `Receipt: ${machineName} went from ${source} to ${destination}, ${mode}, ${receipt.case} case`;
@@ -163,7 +183,7 @@ export function renderReceipt(
     renderPhases(receipt.phases_ms),
     "\n",
     renderMembers([
-      ["downtime", formatDuration(receipt.downtime_ms)],
+      ["downtime", `${formatDuration(receipt.downtime_ms)}${expectedOf(plan)}`],
       ...renderHot(receipt.hot),
       ["stop", STOPS[receipt.stop]],
       ["compression", encodingsOf(receipt.encodings)],
@@ -173,6 +193,12 @@ export function renderReceipt(
       ["signed by", Object.keys(signatures).toSorted().join(", ") || "nobody"],
     ]),
   ].join("");
+}
+
+/** What the plan had said. */
+function expectedOf(plan: Plan | undefined): string {
+  const { forecast } = plan?.hot ?? {};
+  return forecast === undefined ? "" : `, ${formatDuration(forecast.pause_ms)} were expected`;
 }
 
 /** What only a hot migration has. */

@@ -51,7 +51,11 @@ export interface Plan {
   };
   readonly expected_ms: number;
   /** Of a hot migration. */
-  readonly hot?: HotChoice & { readonly memoryBytes: number };
+  readonly hot?: HotChoice & {
+    readonly memoryBytes: number;
+    /** Absent in plans of before 0.1.0. */
+    readonly forecast?: MemoryForecast;
+  };
   readonly price: number;
   readonly notes: readonly string[];
 }
@@ -72,6 +76,25 @@ export type StorageMethod = "hybrid" | "push" | "pull";
 export interface HotChoice {
   readonly memory: MemoryMethod;
   readonly storage: StorageMethod;
+}
+
+/** What the memory of a running machine is expected to take. */
+export interface MemoryForecast {
+  /** `slowed`: pre-copy of a guest that is slowed down; `none`: it would be given up. */
+  readonly method: "precopy" | "slowed" | "postcopy" | "none";
+  readonly passes: number;
+  /** What the hypervisor sends, and what of it is on the wire. */
+  readonly memoryBytes: number;
+  readonly wireBytes: number;
+  /** Until all memory has arrived. */
+  readonly total_ms: number;
+  /** Without processors: the last memory (none by post-copy) and what comes besides. */
+  readonly pause_ms: number;
+  /** By post-copy: how long memory follows after the switch, when the guest waits for pages. */
+  readonly follows_ms: number;
+  readonly slowedPercent: number;
+  /** Why it would be given up. */
+  readonly givenUp?: "outrun" | "link-idle" | "overdue";
 }
 
 export function caseOf(components: readonly { readonly held: boolean }[]): MigrationCase {

@@ -1,9 +1,9 @@
 /** What the memory of a running machine will take: the strategy, played with a modelled guest. Pure. */
+import type { MemoryForecast } from "#core";
 import {
   firstAim_ms,
   memoryStep,
   WATCH,
-  type GiveUpReason,
   type MemoryStatistics,
   type MemoryStep,
   type MemoryTerms,
@@ -23,27 +23,12 @@ export interface MemoryGuest {
 export interface MemoryLink {
   /** Bytes a second on the wire. */
   readonly wire_Bps: number;
-  /** Wire bytes over memory bytes, references and compression counted in: 0 to 1. */
+  /** Wire bytes over bytes of memory, references and compression counted in: 0 to 1. */
   readonly wireRatio: number;
+  /** The same for what is sent again; as `wireRatio` when absent. */
+  readonly againRatio?: number;
   /** What the hypervisor and the coder take in at most, in bytes of memory a second. */
   readonly coder_Bps: number;
-}
-
-/** What is said before a hot migration, and compared with what happened. */
-export interface MemoryForecast {
-  /** `slowed`: pre-copy of a guest that is slowed down; `none`: it would be given up. */
-  readonly method: "precopy" | "slowed" | "postcopy" | "none";
-  readonly passes: number;
-  readonly memoryBytes: number;
-  readonly wireBytes: number;
-  /** Until all memory has arrived. */
-  readonly total_ms: number;
-  /** Without processors: the last memory (none by post-copy) and what comes besides. */
-  readonly pause_ms: number;
-  /** By post-copy: how long memory follows after the switch, when the guest waits for pages. */
-  readonly follows_ms: number;
-  readonly slowedPercent: number;
-  readonly givenUp?: GiveUpReason;
 }
 
 /** A pass is looked at a hundred times, within these limits. */
@@ -65,10 +50,10 @@ export function forecastMemory(
   link: MemoryLink,
   terms: MemoryTerms,
 ): MemoryForecast {
-  const rate_Bps = Math.min(link.coder_Bps, link.wire_Bps / Math.max(link.wireRatio, 1e-6));
   let play = begin(guest, terms);
   for (;;) {
     const { next, facts } = play;
+    const rate_Bps = rateOf(link, facts);
     const ended = next.step === "postcopy" || next.step === "give-up";
     const fits = play.atStart && pauseOf(facts, rate_Bps) <= play.allowed_ms;
     if (ended || fits) {
@@ -76,6 +61,15 @@ export function forecastMemory(
     }
     play = onward(play, { guest, rate_Bps, terms });
   }
+}
+
+function ratioOf({ wireRatio, againRatio = wireRatio }: MemoryLink, passes: number): number {
+  return passes > 1 ? againRatio : wireRatio;
+}
+
+/** Bytes of memory a second. */
+function rateOf(link: MemoryLink, { passes }: MemoryStatistics): number {
+  return Math.min(link.coder_Bps, link.wire_Bps / Math.max(ratioOf(link, passes), 1e-6));
 }
 
 function begin(guest: MemoryGuest, terms: MemoryTerms): Play {
@@ -160,13 +154,19 @@ function forecastOf(
     method: methodOf(next, watch),
     passes: facts.passes,
     memoryBytes: Math.round(memoryBytes),
-    wireBytes: Math.round(memoryBytes * at.link.wireRatio),
+    wireBytes: Math.round(wireBytesOf(at.link, facts, memoryBytes)),
     total_ms: Math.round(facts.total_ms + left_ms + besides_ms),
     pause_ms: Math.round((follows ? 0 : left_ms) + besides_ms),
     follows_ms: Math.round(follows ? left_ms : 0),
     slowedPercent: watch.slowedPercent,
     ...(next.step === "give-up" ? { givenUp: next.reason } : {}),
   };
+}
+
+/** The first pass moves all there is, as far as it got. */
+function wireBytesOf(link: MemoryLink, { totalBytes }: MemoryStatistics, bytes: number): number {
+  const first = Math.min(totalBytes, bytes);
+  return first * ratioOf(link, 1) + (bytes - first) * ratioOf(link, 2);
 }
 
 function methodOf(next: MemoryStep, watch: MemoryWatch): MemoryForecast["method"] {

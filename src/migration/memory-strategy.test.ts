@@ -209,6 +209,10 @@ test("forecasts tell what will be", () => {
   const slow = forecastMemory(busy, over, { ...precopy, maySlowDown: true });
   assert.equal(slow.method, "slowed");
   assert.ok(slow.slowedPercent >= 50 && slow.pause_ms <= 1_750, JSON.stringify(slow));
+  // What is sent again is pages of differences: the link takes more of them.
+  const again = forecastMemory(busy, { ...over, againRatio: 0.1 }, precopy);
+  assert.ok(again.method === "precopy" && again.pause_ms < 1_000, JSON.stringify(again));
+  assert.ok(again.wireBytes > 125 * MB && again.wireBytes < 160 * MB, JSON.stringify(again));
   const bound = forecastMemory(busy, over, { ...precopy, downtimeMax_ms: 500 });
   assert.deepEqual([bound.method, bound.givenUp], ["none", "outrun"]);
   const long = forecastMemory(busy, over, precopy);

@@ -97,7 +97,7 @@ const TOLERATED_MS = 1_500;
 /** The most that QEMU takes. */
 const PAUSE_MAX_MS = 2_000_000;
 /** Above this share of the link's rate a pass leaves nearly as much as it takes away. */
-const OUTRUN_SHARE = 0.5;
+export const OUTRUN_SHARE = 0.5;
 /** A pass that leaves more than this share of what it found was in vain. */
 const VAIN_SHARE = 0.75;
 const VAIN_MAX = 3;

@@ -13,9 +13,6 @@ import {
 /** Bytes of frames, TLS records and negotiation beside the payload, as a share of it. */
 export const OVERHEAD = 0.005;
 
-/** Memory on the wire over its size; most of it is zeroes, and pages of components. */
-const MEMORY_RATIO = 0.15;
-
 /** What the fetch of one component would move. */
 export interface ComponentMove {
   /** On the wire. */
@@ -64,16 +61,23 @@ export function makePlan(input: PlanInput): Plan {
     totalBytes,
     monolithicBytes: monolithicBytes(input),
     rate,
-    expected_ms: Math.ceil((totalBytes * 8 * 1000) / rate.bitsPerSecond),
+    expected_ms: expectedOf(totalBytes, input),
     ...(input.hot === undefined ? {} : { hot: input.hot }),
     price: (totalBytes / 1e9) * input.pricePerGB,
     notes,
   };
 }
 
-/** What is expected of memory on the wire: see doc/memory.md for what running guests took. */
+/** What is expected of memory on the wire. */
 function memoryBytes({ hot }: PlanInput): number {
-  return Math.ceil((hot?.memoryBytes ?? 0) * MEMORY_RATIO);
+  return hot?.forecast?.wireBytes ?? 0;
+}
+
+/** Memory may take longer than the link would need: its coder has a pace, and passes repeat. */
+function expectedOf(totalBytes: number, { hot, rate }: PlanInput): number {
+  const { wireBytes = 0, total_ms = 0 } = hot?.forecast ?? {};
+  const others = Math.max(0, totalBytes - wireBytes);
+  return Math.ceil((others * 8 * 1000) / rate.bitsPerSecond + total_ms);
 }
 
 function missing(component: ComponentReference, { ratios, moves }: PlanInput): PlannedComponent {

@@ -1,6 +1,7 @@
 /** What a hot migration is to be, and why one cannot be: asked before anything is copied. */
-import { reportOf, TesseraError, type Machine, type Plan } from "#core";
+import { reportOf, TesseraError, type Appliance, type Machine, type Plan } from "#core";
 import { compatible, type HotCapabilities, type HotDescription } from "#hypervisor";
+import { memoryOutlook } from "#migration";
 import type { HotTerms } from "./hot-words.ts";
 import type { PlanAnswer } from "./messages.ts";
 import type { Route } from "./planner.ts";
@@ -38,8 +39,18 @@ export function termsOf(
   return { memory, storage, postcopy: POSTCOPY && (there?.postcopy ?? false), description };
 }
 
-export function plannedOf({ memory, storage, description }: HotTerms): NonNullable<Plan["hot"]> {
-  return { memory, storage, memoryBytes: description.ramBytes };
+/** What is expected of it, and what is to be said beforehand. */
+export function plannedOf(
+  { memory, storage, postcopy, description }: HotTerms,
+  { serviceLevel }: Appliance,
+  bitsPerSecond: number,
+): { readonly hot: NonNullable<Plan["hot"]>; readonly notes: readonly string[] } {
+  const memoryBytes = description.ramBytes;
+  const { maySlowDown, downtimeMax_ms } = serviceLevel;
+  const bound = downtimeMax_ms === undefined ? {} : { downtimeMax_ms };
+  const terms = { memory, canPostcopy: postcopy, maySlowDown, ...bound };
+  const { forecast, notes } = memoryOutlook(memoryBytes, bitsPerSecond, terms);
+  return { hot: { memory, storage, memoryBytes, forecast }, notes };
 }
 
 /** What cannot be undone once it has begun; told in the plan. */

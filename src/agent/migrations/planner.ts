@@ -76,12 +76,14 @@ export class Planner {
     const theirs = this.#tools.transport.peers().find(({ cloud }) => cloud === to)?.offer;
     const rate = rateOf(route.bwlimit, own, theirs);
     const level = compressionLevel({ limitBitsPerSecond: rate.bitsPerSecond });
+    const { appliance } = route.machine;
+    const planned = terms && plannedOf(terms, appliance, rate.bitsPerSecond);
     const plan = makePlan({
       machine: route.machine.uuid,
       source: this.#tools.cloud,
       destination: to,
       mode: terms === undefined ? "cold" : "hot",
-      ...(terms === undefined ? {} : { hot: plannedOf(terms) }),
+      ...(planned === undefined ? {} : { hot: planned.hot }),
       appliance: route.machine.appliance,
       held: answer.held,
       ratios: await this.#ratiosOf(componentsOf(route.machine.appliance), level),
@@ -94,6 +96,7 @@ export class Planner {
       pricePerGB: own.egressPricePerGB,
       notes: [
         ...answer.objections.map((objection) => `${to} would refuse: ${objection}`),
+        ...(planned?.notes ?? []),
         ...(terms === undefined ? [] : warningsOf(terms)),
         ...windowNotes(route),
       ],

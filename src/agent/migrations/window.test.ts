@@ -9,7 +9,7 @@ const HOUR_MS = 3_600_000;
 const context = { progress: () => undefined, signal: new AbortController().signal };
 
 test("components travel at once, the machine stops at its time, across a restart", async (t) => {
-  const { clouds, host } = await twoClouds(t);
+  const { clouds, host } = await twoClouds(t, { held: ["kernel", "os"] });
   const [messina, inquadro] = clouds;
   const uuid = await messina.machine("web-1");
   const handlers = createHandlers(messina.parts);
