@@ -3,21 +3,56 @@
  * guest writes numbered records to its disk, each with fsync, and acknowledges them on its console.
  */
 import assert from "node:assert/strict";
+import { hasCode, type MemoryMethod, type Receipt, type StorageMethod } from "#core";
 import { Scene, expectEnd } from "../support/fault-scene.ts";
+import type { Journey } from "../support/journey.ts";
 
 const scene = new Scene();
 
-scene.test("a machine moves while it runs, and back", async (journey, context) => {
-  for (const storage of ["hybrid"] as const) {
-    const boots = new Set(journey.acknowledged().map(({ boot }) => boot));
-    assert.equal(boots.size, 1);
-    const id = await journey.depart({ mode: "hot", storage });
-    assert.ok(id !== undefined);
-    await expectEnd(journey, id, "completed");
-    const receipt = (await journey.show(journey.home, id))?.receipt?.receipt;
-    context.diagnostic(JSON.stringify({ ...receipt, components: undefined }));
-    assert.equal(receipt?.mode, "hot");
-    const after = new Set(journey.acknowledged().map(({ boot }) => boot));
-    assert.deepEqual(after, boots, "the guest has not been booted anew");
-  }
+/** Moves the machine while it runs; the guest is not booted anew. Gives the receipt. */
+async function move(
+  journey: Journey,
+  how: { readonly memory: MemoryMethod; readonly storage: StorageMethod },
+): Promise<Receipt> {
+  const boots = (): string[] => [...new Set(journey.acknowledged().map(({ boot }) => boot))];
+  assert.equal(boots().length, 1);
+  const id = await journey.depart({ mode: "hot", ...how });
+  assert.ok(id !== undefined);
+  await expectEnd(journey, id, "completed");
+  assert.equal(boots().length, 1, "the guest has not been booted anew");
+  const receipt = (await journey.show(journey.home, id))?.receipt?.receipt;
+  assert.equal(receipt?.mode, "hot");
+  const { pause_ms, storage } = receipt.hot ?? assert.fail("a hot migration has its own report");
+  const { status, token, resume } = pause_ms;
+  assert.ok(Math.abs(status + token + resume - receipt.downtime_ms) < 1, "the parts are the whole");
+  assert.equal(storage.method, how.storage);
+  return receipt;
+}
+
+const WAYS: readonly { readonly memory: MemoryMethod; readonly storage: StorageMethod }[] = [
+  { memory: "precopy", storage: "hybrid" },
+  { memory: "postcopy", storage: "push" },
+  { memory: "auto", storage: "pull" },
+];
+
+for (const how of WAYS) {
+  scene.test(`a machine moves while it runs: ${how.memory}, ${how.storage}`, async (journey, t) => {
+    const receipt = await move(journey, how);
+    t.diagnostic(JSON.stringify({ downtime_ms: receipt.downtime_ms, ...receipt.hot }));
+    const { memory, storage } = receipt.hot ?? assert.fail();
+    if (how.memory === "postcopy") assert.equal(memory.method, "postcopy");
+    assert.ok(memory.componentPages > 0, "pages of components went as references");
+    assert.equal(storage.passes > 0, how.storage !== "pull");
+    if (how.storage === "pull") assert.ok(storage.backgroundBytes + storage.demandedBytes > 0);
+  });
+}
+
+scene.test("a machine that does not run is refused by name", async ({ home, away, uuid }) => {
+  await home.call("machine.stop", { machine: uuid });
+  const wanted = { machine: uuid, to: away.name, mode: "hot" } as const;
+  await assert.rejects(
+    home.call("migration.start", wanted),
+    (error) => hasCode(error, "migration.machine-stopped") && /while it runs/.test(String(error)),
+  );
+  await home.call("machine.start", { machine: uuid });
 });

@@ -7,9 +7,6 @@ import type { PlanAnswer } from "./messages.ts";
 import type { Route } from "./planner.ts";
 import type { MigrationTools } from "./tools.ts";
 
-/** This version moves memory before the switch only. */
-const POSTCOPY = false;
-
 /**
  * The machine as its hypervisor runs it, where the route is that of a hot migration.
  *
@@ -36,7 +33,7 @@ export function termsOf(
   { hot: there }: PlanAnswer,
 ): HotTerms {
   const { memory = "auto", storage = "hybrid" } = hot ?? {};
-  return { memory, storage, postcopy: POSTCOPY && (there?.postcopy ?? false), description };
+  return { memory, storage, postcopy: there?.postcopy ?? false, description };
 }
 
 /** What is expected of it, and what is to be said beforehand. */
@@ -90,7 +87,7 @@ export function refusePostcopy({ memory, postcopy }: HotTerms, cloud: string, uu
   const message = `memory cannot follow a machine to ${cloud} after the switch`;
   throw new TesseraError("misuse", "migration.postcopy-unsuitable", message, {
     subject: uuid,
-    remedy: "use --memory precopy or auto",
+    remedy: "use --memory precopy or auto, or allow userfaultfd on its host",
   });
 }
 

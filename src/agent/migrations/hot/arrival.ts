@@ -20,6 +20,7 @@ export async function resumeMachine(
   tools: MigrationTools,
   record: HotDestinationRecord,
   memory: ArrivingMemory,
+  signal: AbortSignal,
 ): Promise<Heard> {
   const { machines, world } = tools;
   const { uuid } = record.machine;
@@ -31,6 +32,7 @@ export async function resumeMachine(
     // It may have run: what is left of it is its disk, which is filled first.
     return { event: "resumed", patch: { on_ms: world.clock.now() } };
   }
+  if (record.switch?.method === "postcopy") await memory.arriveStatus(signal);
   if (!ran) await machines.update(uuid, (now) => ({ ...now, ranIn: record.id }));
   try {
     await incoming.resume();

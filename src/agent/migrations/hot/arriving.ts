@@ -31,6 +31,7 @@ export class Arriving {
   #ahead: CopyAhead | undefined;
   #stale: Promise<readonly ByteRange[]> | undefined;
   #listening_ms: number | undefined;
+  readonly #postcopy = Promise.withResolvers<void>();
 
   constructor(tools: MigrationTools, holder: ReceiverHolder, course: HotCourse) {
     this.#tools = tools;
@@ -127,7 +128,8 @@ export class Arriving {
     this.#remote();
     const staleBytes = await this.disk.arm(await this.#lastWritten());
     if (this.#course.record.hot.storage === "push") await this.#fillNow(signal);
-    await this.memory.arrive(signal);
+    // By post-copy the rest of memory follows the token.
+    await Promise.race([this.memory.arrive(signal), this.#postcopy.promise]);
     const { rawBytes, wireBytes } = this.memory.figures;
     const armed_ms = world.clock.now();
     const took = Math.max(0, armed_ms - (this.#listening_ms ?? armed_ms));
@@ -136,6 +138,16 @@ export class Arriving {
       event: "armed",
       patch: { staleBytes, memory: { rawBytes, wireBytes }, armed_ms, took_ms },
     };
+  }
+
+  /** What the source says of how memory comes. */
+  told(method: "precopy" | "postcopy"): void {
+    if (method === "postcopy") this.#postcopy.resolve();
+  }
+
+  async #follow(signal: AbortSignal): Promise<void> {
+    if (this.#course.record.switch?.method !== "postcopy") return;
+    await this.memory.follow(() => this.#receiver, signal);
   }
 
   async #fillNow(signal: AbortSignal): Promise<void> {
@@ -159,6 +171,7 @@ export class Arriving {
     const ended = {
       ...record,
       ...(restarted ? { restarted } : {}),
+      memory: this.#memoryOf(record),
       wireBytes: record.wireBytes + this.#holder.takeWireBytes(),
       took_ms: { ...took_ms, userData },
     };
@@ -166,16 +179,23 @@ export class Arriving {
     const allocatedBytes = file?.allocatedBytes ?? 0;
     const end = { cloud, ended_ms: world.clock.now(), disk, allocatedBytes };
     const receipt = makeHotReceipt(ended, end);
-    const { wireBytes } = ended;
+    const { wireBytes, memory } = ended;
     return {
       event: "whole",
       patch: {
         wireBytes,
+        memory,
         took_ms: ended.took_ms,
         ...(restarted ? { restarted } : {}),
         receipt: signReceipt(receipt, cloud, key),
       },
     };
+  }
+
+  /** What came before an agent was restarted is in the record, what came since is not. */
+  #memoryOf({ memory }: HotDestinationRecord): HotDestinationRecord["memory"] {
+    const { figures } = this.memory;
+    return memory === undefined || figures.rawBytes > memory.rawBytes ? figures : memory;
   }
 
   async #fillDisk(signal: AbortSignal) {
@@ -186,7 +206,8 @@ export class Arriving {
     try {
       // A guest that has waited too long for its disk stands still.
       await (await this.memory.hypervisor())?.resume().catch(() => undefined);
-      await Promise.race([device.complete, aborted(signal)]);
+      const all = Promise.all([device.complete, this.#follow(signal)]);
+      await Promise.race([all, aborted(signal)]);
       signal.throwIfAborted();
       const arrivals = device.state();
       // Where it has ended, the machine is started on the file alone.

@@ -3,7 +3,7 @@ import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { componentsOf, TesseraError } from "#core";
-import type { IncomingMachine } from "#hypervisor";
+import type { HotStatus, IncomingMachine } from "#hypervisor";
 import { decodeMemory } from "#memory";
 import type { BlobReader } from "#repository";
 import type { HotReceiver, MemoryTunnel } from "#transfer";
@@ -14,6 +14,9 @@ import { socketFailed } from "./source-flow.ts";
 import { mayPostcopy } from "./source-memory.ts";
 
 const ARRIVE_MS = 60_000;
+const FOLLOW_MS = 200;
+/** The machine may run, and its memory follows. */
+const POSTCOPY: readonly HotStatus[] = ["postcopy-active", "postcopy-paused", "postcopy-recover"];
 
 /** Between a tunnel and a hypervisor's socket. */
 class Pump {
@@ -69,6 +72,9 @@ export class ArrivingMemory {
   readonly #record: () => HotDestinationRecord;
   #incoming: Promise<IncomingMachine> | undefined;
   #pump: Pump | undefined;
+  /** All that there were. */
+  readonly #pumps: Pump[] = [];
+  #mended = 0;
   /** The hypervisor waits and nothing has flowed into it. */
   #fresh = false;
 
@@ -112,16 +118,24 @@ export class ArrivingMemory {
   async flow(receiver: HotReceiver, server: DiskServer, signal: AbortSignal): Promise<AbortSignal> {
     if (!this.#fresh) await this.begin(server);
     this.#fresh = false;
-    const pump = new Pump();
+    return await this.#connect(receiver, this.#socketPath, signal);
+  }
+
+  async #connect(receiver: HotReceiver, path: string, signal: AbortSignal): Promise<AbortSignal> {
     const tunnel = await openTunnel(receiver, signal);
     const images = await this.#images();
-    const socket = connect(this.#socketPath);
+    const socket = connect(path);
     await new Promise<void>((resolve, reject) => {
-      socket.once("error", (cause) => reject(socketFailed(this.#socketPath, cause)));
+      socket.once("error", (cause) => reject(socketFailed(path, cause)));
       socket.once("connect", () => resolve());
+    }).catch(async (cause: unknown) => {
+      await tunnel.close(cause);
+      throw cause;
     });
+    const pump = new Pump();
     pump.start(tunnel, socket, images);
     this.#pump = pump;
+    this.#pumps.push(pump);
     return pump.ended;
   }
 
@@ -132,8 +146,54 @@ export class ArrivingMemory {
 
   /** What has come of memory by this agent's hands. */
   get figures(): { readonly rawBytes: number; readonly wireBytes: number } {
-    const { rawBytes = 0, wireBytes = 0 } = this.#pump ?? {};
-    return { rawBytes, wireBytes };
+    const sum = (of: (pump: Pump) => number): number =>
+      this.#pumps.reduce((total, pump) => total + of(pump), 0);
+    return { rawBytes: sum((pump) => pump.rawBytes), wireBytes: sum((pump) => pump.wireBytes) };
+  }
+
+  /**
+   * By post-copy the status alone has come when the machine may go on.
+   *
+   * @throws `migration.switch-failed` where it has not, and will not
+   */
+  async arriveStatus(signal: AbortSignal): Promise<void> {
+    const incoming = await this.hypervisor();
+    if (incoming === undefined) throw notArrived("its hypervisor has ended");
+    const status = await incoming.until(POSTCOPY, { timeout_ms: ARRIVE_MS, signal });
+    if (status === "failed" || status === "cancelled") {
+      throw notArrived(`the hypervisor says ${status}`);
+    }
+  }
+
+  /**
+   * By post-copy: memory that follows; a link that breaks is mended. Resolves when all has come, or
+   * when the hypervisor has ended.
+   */
+  async follow(receiver: () => HotReceiver, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const incoming = await this.hypervisor();
+      if (incoming === undefined || (await isWhole(incoming))) return;
+      if (this.#pump === undefined || this.#pump.ended.aborted) {
+        await this.#mend(incoming, receiver(), signal).catch((cause: unknown) => {
+          signal.throwIfAborted();
+          this.#tools.world.log.log("info", "memory does not follow yet", { cause });
+        });
+      }
+      await this.#tools.world.clock.sleep(FOLLOW_MS, signal);
+    }
+  }
+
+  async #mend(incoming: IncomingMachine, receiver: HotReceiver, signal: AbortSignal) {
+    await incoming.pause();
+    const path = this.#againPath;
+    await this.#tools.world.files.remove(path);
+    await incoming.recover(path);
+    await this.#connect(receiver, path, signal);
+  }
+
+  get #againPath(): string {
+    this.#mended += 1;
+    return this.#socketPath.replace(/in\.sock$/, `in-${this.#mended}.sock`);
   }
 
   /** The hypervisor that waits, or has received; undefined when there is none. */
@@ -173,6 +233,12 @@ export class ArrivingMemory {
     this.#incoming = undefined;
     await known?.close();
   }
+}
+
+/** A hypervisor that has ended is met by who asks for it next. */
+async function isWhole(incoming: IncomingMachine): Promise<boolean> {
+  const state = await incoming.state().catch(() => undefined);
+  return state?.migration === "completed";
 }
 
 /** The signal ends opening it, not what has been opened. */

@@ -45,6 +45,8 @@ const ASKING: readonly HotDestinationPhase[] = [
   "starting",
   "filling",
 ];
+/** What is tried again over the next connection. */
+const BROKEN = ["transfer.link-lost", "transfer.cancelled", "transfer.closing"];
 const UNDOABLE: readonly HotDestinationEffect[] = [
   "fetch-components",
   "compose",
@@ -90,7 +92,7 @@ export class HotDestinationRole implements Role<
       case "arm":
         return await arriving.arm(signal);
       case "resume-machine":
-        return await resumeMachine(this.#tools, course.record, arriving.memory);
+        return await resumeMachine(this.#tools, course.record, arriving.memory, signal);
       case "fill":
         return await arriving.fill(signal);
       case "finish":
@@ -128,9 +130,13 @@ export class HotDestinationRole implements Role<
     return UNDOABLE.includes(effect) ? "failed" : undefined;
   }
 
-  /** A restarted source refuses the old token until its status has told us the new one. */
+  /**
+   * A restarted source refuses the old token until its status has told us the new one; what was under
+   * way over the old connection fails with it.
+   */
   #mayBeMoved(error: TesseraError): boolean {
-    if (!mayHaveMoved(error) && !hasCode(error, "transfer.cancelled")) return false;
+    const broken = BROKEN.some((code) => hasCode(error, code));
+    if (!broken && !mayHaveMoved(error)) return false;
     this.#refusals += 1;
     return this.#refusals <= REFUSALS_MAX;
   }
@@ -158,6 +164,7 @@ export class HotDestinationRole implements Role<
     const { record } = course;
     const status = decodeHotSourceStatus(record.peer, body);
     this.#follow(course, status);
+    if (status.switch !== undefined) this.#of(course).told(status.switch.method);
     const event = hotEventFromSource(status.phase);
     if (event === undefined) return undefined;
     if (event === "peer-handed-over") return this.#heardToken(record, status);

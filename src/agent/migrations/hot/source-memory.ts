@@ -233,12 +233,18 @@ export class SourceMemory {
   }
 
   /**
-   * Lets the rest of memory and the status follow. By pre-copy all is over there when this returns.
+   * By pre-copy lets the rest of memory and the status follow: all is over there when this returns. By
+   * post-copy they follow the token. The machine stands still for good, unless it is brought back.
    *
    * @throws `migration.switch-failed` when the machine goes on, or can go on, here
    */
-  async switchOver(signal: AbortSignal): Promise<void> {
+  async switchOver(method: "precopy" | "postcopy", signal: AbortSignal): Promise<void> {
     const source = await this.source();
+    if (method === "postcopy") {
+      const { migration, run } = await source.state();
+      if (migration === "pre-switchover" && run !== "running") return;
+      throw switchFailed(`the hypervisor says ${migration}`);
+    }
     if (this.#flow === undefined || this.#flow.ended.aborted) {
       if ((await source.state()).migration !== "completed") throw switchFailed("its link broke");
       return;
@@ -246,6 +252,26 @@ export class SourceMemory {
     await source.switchOver();
     const status = await source.until([], { timeout_ms: SWITCH_MS, signal });
     if (status !== "completed") throw switchFailed(`the hypervisor says ${status}`);
+  }
+
+  /**
+   * By post-copy: lets memory follow the machine, which is the destination's now; a link that breaks
+   * is mended with the next one. Resolves when all has gone, or when nothing more can.
+   */
+  async supply(signal: AbortSignal): Promise<void> {
+    const source = await this.source();
+    const { migration } = await source.state();
+    if (migration === "pre-switchover") await source.switchOver();
+    for (;;) {
+      const status = await source.until(["postcopy-paused"], { timeout_ms: PATIENCE_MS, signal });
+      if (status !== "postcopy-paused") return;
+      const flow = await this.#listen(await this.#nextRequest(signal));
+      this.#log.log("info", "memory follows over another link", {});
+      await source.recover(this.#socketPath).catch(async (cause: unknown) => {
+        await flow.close(cause);
+        throw cause;
+      });
+    }
   }
 
   /** The machine goes on here, whatever was under way. False when its hypervisor has ended. */

@@ -47,6 +47,10 @@ const UNDOABLE: readonly HotSourceEffect[] = ["serve", "track-writes", "emigrate
 export class HotSourceRole implements Role<HotSourceRecord, HotSourceEvent, HotSourceEffect> {
   readonly #tools: MigrationTools;
   readonly #serving: Serving;
+  /** Whatever happens to the link now, the hypervisor does not let the machine run by itself. */
+  #standsStill = false;
+  /** The destination has said so before that was certain. */
+  #armed = false;
   #parts: { readonly memory: SourceMemory; readonly data: SourceData } | undefined;
 
   constructor(tools: MigrationTools) {
@@ -76,10 +80,12 @@ export class HotSourceRole implements Role<HotSourceRecord, HotSourceEvent, HotS
       }
       case "switch-over":
         await data.freeze();
-        if (course.record.switch?.method !== "postcopy") await memory.switchOver(signal);
-        return undefined;
+        await memory.switchOver(course.record.switch?.method ?? "precopy", signal);
+        this.#standsStill = true;
+        return this.#armed ? { event: "peer-armed" } : undefined;
       case "supply-memory":
         data.stand();
+        if (course.record.switch?.method === "postcopy") await memory.supply(signal);
         return undefined;
       case "release-machine":
         return await this.#release(course.record);
@@ -170,6 +176,11 @@ export class HotSourceRole implements Role<HotSourceRecord, HotSourceEvent, HotS
       return { event, ...(error === undefined ? {} : { patch: { error } }) };
     }
     if (event === "peer-ready") return this.#heardReady(record, status);
+    if (event === "peer-armed" && record.phase === "switching" && !this.#standsStill) {
+      // Until memory has gone over whole, a link that breaks lets the machine run on here.
+      this.#armed = true;
+      return undefined;
+    }
     if (record.phase === "proposed" && record.negotiate_ms === undefined) {
       const negotiate_ms = Math.max(0, this.#tools.world.clock.now() - record.started_ms);
       return { event, patch: { negotiate_ms } };

@@ -1,0 +1,110 @@
+/** A disk that is written to while it is read ahead. */
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { test } from "node:test";
+import { createMemoryDevice, type BlockDevice } from "#block";
+import type { ByteRange, StorageMethod } from "#core";
+import { realWorld } from "#system";
+import { CopyAhead } from "./copy-ahead.ts";
+
+const BLOCK = 65_536;
+const SIZE = 64 * BLOCK;
+const never = new AbortController().signal;
+const block = (index: number): ByteRange => ({ offset: index * BLOCK, length: BLOCK });
+
+/** A source that notes what is written between two passes. */
+class Disk {
+  readonly content = Buffer.alloc(SIZE);
+  readonly asked: string[] = [];
+  readonly local: BlockDevice = createMemoryDevice(SIZE);
+  /** Blocks written during each pass, the first of all first. */
+  readonly #written: readonly (readonly number[])[];
+  failing = 0;
+
+  constructor(written: readonly (readonly number[])[]) {
+    this.#written = written;
+    for (const index of [0, 1, 2, 40]) this.write(index);
+  }
+
+  write(index: number): void {
+    randomBytes(BLOCK).copy(this.content, index * BLOCK);
+  }
+
+  ahead(method: StorageMethod): CopyAhead {
+    const fetch = async ({ offset, length }: ByteRange): Promise<Uint8Array> => {
+      await new Promise((resolve) => setImmediate(resolve));
+      if (this.failing > 0) {
+        this.failing -= 1;
+        throw new Error("the link broke");
+      }
+      return Uint8Array.from(this.content.subarray(offset, offset + length));
+    };
+    return new CopyAhead({
+      clock: realWorld().clock,
+      method,
+      local: this.local,
+      remote: () => ({ fetch }),
+      fetchMap: (name) => Promise.resolve(this.#map(name)),
+      progress: () => undefined,
+    });
+  }
+
+  #map(name: string): readonly ByteRange[] {
+    this.asked.push(name);
+    const pass = Number(name.replace("pass-", ""));
+    if (pass === 1) return [0, 1, 2, 40].map(block);
+    const indices = this.#written[pass - 2] ?? [];
+    for (const index of indices) this.write(index);
+    return indices.map(block);
+  }
+
+  /** What is not known to lack is as at the source. */
+  async check(rest: readonly ByteRange[]): Promise<void> {
+    const local = Buffer.alloc(SIZE);
+    await this.local.read(local, 0);
+    for (const { offset, length } of rest)
+      this.content.copy(local, offset, offset, offset + length);
+    assert.ok(local.equals(this.content));
+  }
+}
+
+test("what was written during the last pass is told, the rest is here", async () => {
+  const disk = new Disk([[1, 7]]);
+  const ahead = disk.ahead("hybrid");
+  await ahead.run(never);
+  assert.deepEqual(disk.asked.slice(0, 2), ["pass-1", "pass-2"]);
+  assert.ok(ahead.passes >= 1);
+  await disk.check(ahead.rest);
+});
+
+test("a pull reads nothing ahead, and knows nothing to lack but what it is told", async () => {
+  const disk = new Disk([]);
+  const ahead = disk.ahead("pull");
+  await ahead.run(never);
+  assert.deepEqual([disk.asked, ahead.passes, ahead.bytes], [[], 0, 0]);
+});
+
+test("after a failure it goes on where it was, without a new first pass", async () => {
+  const disk = new Disk([[2]]);
+  disk.failing = 2;
+  const ahead = disk.ahead("hybrid");
+  await assert.rejects(ahead.run(never), /the link broke/);
+  await ahead.run(never);
+  assert.equal(disk.asked.filter((name) => name === "pass-1").length, 1);
+  await disk.check(ahead.rest);
+});
+
+test("a push that is outrun ends as well", async () => {
+  const all = Array.from({ length: 64 }, (_, index) => index);
+  const disk = new Disk(Array.from({ length: 50 }, () => all));
+  const ahead = disk.ahead("push");
+  await ahead.run(never);
+  assert.ok(ahead.passes < 5, `${ahead.passes} passes`);
+  await disk.check(ahead.rest);
+});
+
+test("an abort ends it", async () => {
+  const disk = new Disk([]);
+  const stop = AbortSignal.abort(new Error("enough"));
+  await assert.rejects(disk.ahead("hybrid").run(stop), /enough/);
+});
