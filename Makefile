@@ -62,7 +62,7 @@ catalogue: setup
 	@$(NODE) bench/catalogue.ts
 
 bench-simulator: setup
-	@$(NODE) bench/simulator/main.ts
+	@$(NODE) bench/simulator/main.ts $(ARGS)
 	@oxfmt bench/RESULTS.md bench/results
 
 bench-hot: setup

@@ -108,6 +108,20 @@ test("the paper's VM1, VM2 and VM3 miss 4, 0 and 2 components", () => {
   );
 });
 
+test("three hundred clouds give what they gave before", () => {
+  const scenario = parseScenario(readFileSync(join(EXAMPLES, "hundreds.yaml"), "utf8"), "x.yaml");
+  const expected = JSON.parse(readFileSync(join(EXAMPLES, "hundreds.expected.json"), "utf8")) as {
+    readonly policy: string;
+  };
+  const policies = scenario.policies.filter(({ name }) => name === expected.policy);
+  const [result] = runAll({ ...scenario, policies });
+  assert.ok(result);
+  const { events, totals, hitRatioBound } = result;
+  assert.deepEqual({ policy: "cic", events, totals, hitRatioBound }, expected);
+  assert.ok(totals.hitRatio < (hitRatioBound ?? 0));
+  assert.ok(totals.movedBytes < totals.monolithicBytes);
+});
+
 const STORMY = `
 name: stormy
 duration: 2d
