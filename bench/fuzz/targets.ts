@@ -2,6 +2,7 @@ import type { FuzzTarget } from "./target.ts";
 import { AGENT_TARGETS } from "./targets/agent.ts";
 import { DELTA_TARGETS } from "./targets/delta.ts";
 import { IMAGE_TARGETS } from "./targets/image.ts";
+import { IMPORT_TARGETS } from "./targets/import.ts";
 import { MEMORY_TARGETS } from "./targets/memory.ts";
 import { NBD_TARGETS } from "./targets/nbd.ts";
 import { REPOSITORY_TARGETS } from "./targets/repository.ts";
@@ -17,4 +18,5 @@ export const TARGETS: readonly FuzzTarget[] = [
   ...REPOSITORY_TARGETS,
   ...USERDATA_TARGETS,
   ...AGENT_TARGETS,
+  ...IMPORT_TARGETS,
 ];

@@ -123,12 +123,18 @@ export async function unpackKernel(
 
 async function unpackXz(world: World, payload: Payload, directory: string): Promise<Uint8Array> {
   const path = join(directory, "vmlinux");
-  await runChecked(world, "xz", ["--decompress", "--stdout", "--single-stream"], {
-    input: payload.bytes,
-    outputFile: path,
-    code: "build.kernel-invalid",
-    remedy: "delete the build cache and build again",
-  });
+  const limit = [`--fsize=${VMLINUX_BYTES_MAX}`, "--as=1073741824", "--"];
+  await runChecked(
+    world,
+    "prlimit",
+    [...limit, "xz", "--decompress", "--stdout", "--single-stream"],
+    {
+      input: payload.bytes,
+      outputFile: path,
+      code: "build.kernel-invalid",
+      remedy: "delete the build cache and build again",
+    },
+  );
   return world.files.readFile(path, VMLINUX_BYTES_MAX);
 }
 

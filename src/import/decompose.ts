@@ -121,6 +121,8 @@ export interface Sources {
   readonly distribution: Distribution;
   readonly database?: PackageDatabase | undefined;
   readonly intact: ReadonlySet<string>;
+  /** Files with holes, which a component would fill. */
+  readonly holed: ReadonlySet<string>;
   /** Absent where the machine is to be started with another's. */
   readonly kernel?: FoundKernel | undefined;
   /** The kernel unpacked, and what its initramfs needs. */
@@ -178,9 +180,11 @@ function ownsModules(
 const isPart = ({ type }: TreeEntry): boolean => type === "file" || type === "symlink";
 
 /** Without a package database: the modules to the kernel, everything else of whole seconds to the OS. */
-function unknownParts({ fine, distribution, kernel, kernelExtra }: Sources): Part[] {
+function unknownParts({ fine, distribution, holed, kernel, kernelExtra }: Sources): Part[] {
   const { tree, fractions } = fine;
-  const whole = tree.entries.filter((entry) => isPart(entry) && !fractions.has(entry.path));
+  const whole = tree.entries.filter(
+    (entry) => isPart(entry) && !fractions.has(entry.path) && !holed.has(entry.path),
+  );
   const isKernel = ({ path }: TreeEntry): boolean =>
     kernel !== undefined && isOfModules(path, kernel.release);
   const modules = new Set(whole.filter(isKernel).map(({ path }) => path));

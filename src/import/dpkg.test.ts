@@ -122,6 +122,7 @@ test("only what is as packaged goes into components, and nothing twice", async (
     distribution,
     database,
     intact,
+    holed: new Set(),
     kernel: undefined,
     kernelExtra: [],
   });
@@ -166,7 +167,13 @@ test("hard links are taken together or not at all", async () => {
       ["c", 5],
     ]),
   };
-  const [os] = decompose({ fine, distribution, intact: new Set(), kernelExtra: [] });
+  const [os] = decompose({
+    fine,
+    distribution,
+    intact: new Set(),
+    holed: new Set(),
+    kernelExtra: [],
+  });
   assert.deepEqual(
     os?.entries.map(({ path }) => path),
     ["a", "b"],

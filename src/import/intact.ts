@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import type { ContentSource, TreeEntry } from "#image";
 import type { OwnedFile, PackageDatabase } from "./dpkg.ts";
-import type { FineTree } from "./tree.ts";
+import { isSparse, type FineTree } from "./tree.ts";
 
 const CHUNK_BYTES = 2 ** 20;
 
@@ -51,4 +51,16 @@ export async function intactPaths(
     if (await isIntact(entry, owner, sum)) intact.add(path);
   }
   return intact;
+}
+
+/** The files that have holes. */
+export async function holedPaths({ tree }: FineTree): Promise<ReadonlySet<string>> {
+  const holed = new Set<string>();
+  for (const entry of tree.entries) {
+    if (entry.type !== "file" || !isSparse(entry.content)) continue;
+    const ranges = await entry.content.dataRanges();
+    const held = ranges.reduce((sum, { length }) => sum + length, 0);
+    if (held < entry.content.sizeBytes) holed.add(entry.path);
+  }
+  return holed;
 }

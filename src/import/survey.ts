@@ -5,7 +5,7 @@ import type { ComponentStore } from "#repository";
 import type { ImportRequest, ImportSurvey } from "./contract.ts";
 import { decompose, type Distribution, type Part } from "./decompose.ts";
 import { readPackages, type PackageDatabase } from "./dpkg.ts";
-import { intactPaths } from "./intact.ts";
+import { holedPaths, intactPaths } from "./intact.ts";
 import { kernelParts, newestKernel, type FoundKernel } from "./kernel.ts";
 import { openImage, type OpenedImage } from "./open.ts";
 import { entryAt } from "./paths.ts";
@@ -129,9 +129,10 @@ export async function surveyImage(
     };
     const intact =
       database === undefined ? new Set<string>() : await intactPaths(fine, database, tell);
+    const holed = database === undefined ? await holedPaths(fine) : new Set<string>();
     const kernelExtra =
       kernel === undefined ? [] : await kernelParts(world, store, fine.tree, kernel, directory);
-    const parts = decompose({ fine, distribution, database, intact, kernel, kernelExtra });
+    const parts = decompose({ fine, distribution, database, intact, holed, kernel, kernelExtra });
     const survey = {
       format: opened.format,
       sizeBytes: opened.device.sizeBytes,

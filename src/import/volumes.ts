@@ -189,9 +189,8 @@ export async function readVolumes(disk: DiskBytes, partition?: number): Promise<
   let fine = root.fine ?? { tree: canonicalTree([]), fractions: new Map<string, number>() };
   const mounted = new Map<Candidate, string>([[root, "/"]]);
   const left: string[] = [];
-  const lines = (await readFstab(fine.tree)).filter(
-    (line) => isDisk(line) && line.mountPoint !== "/",
-  );
+  const all = (await readFstab(fine.tree)).filter(({ mountPoint }) => mountPoint !== "/");
+  const lines = all.filter(isDisk);
   for (const line of lines.toSorted((a, b) => a.mountPoint.length - b.mountPoint.length)) {
     const found = deviceOf(candidates, line.device);
     const place = placeIn(fine.tree, line.mountPoint);
@@ -202,6 +201,8 @@ export async function readVolumes(disk: DiskBytes, partition?: number): Promise<
       mounted.set(found, line.mountPoint);
     } else left.push(line.text);
   }
+  /* Without fstab nothing of it is mounted. */
+  if (left.length > 0) left.push(...all.filter((line) => !isDisk(line)).map(({ text }) => text));
   const volumes = candidates.map((item): Volume => {
     const mountedAt = mounted.get(item);
     const sizeBytes = item.disk.sizeBytes;

@@ -10,7 +10,7 @@ const ROOT_INODE = 2;
 const ENTRIES_MAX = 2_000_000;
 const PATH_BYTES_MAX = 4095;
 /** A file of a few bytes may claim any length as a hole; every byte of it would be hashed. */
-const LOGICAL_BYTES_MAX = 2 ** 40;
+const LOGICAL_BYTES_MAX = 2 ** 38;
 const LINK_BYTES_MAX = 4095;
 const FAST_LINK_BYTES_MAX = 60;
 
