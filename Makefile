@@ -18,7 +18,7 @@ help:
 	@echo 'make fuzz    every decoder with COUNT=1000000 inputs that may be bad (long; ARGS=target)'
 	@echo 'make bench-transfer  the data plane against its peers, as root, an hour (ARGS=--only ID)'
 	@echo 'make bench-simulator  the simulator: speed, memory, growth, theory (minutes)'
-	@echo 'make bench-hot  the parts of hot migration against their peers'
+	@echo 'make bench-hot  hot migration against libvirt, and its parts against theirs, as root (FULL=1, ARGS=--only ID)'
 	@echo 'make clean   removes all that these made'
 
 setup:
@@ -67,8 +67,7 @@ bench-simulator: setup
 
 bench-hot: setup
 	@scripts/setup bench
-	@$(NODE) bench/hot/nbd.ts
-	@oxfmt bench/RESULTS.md bench/results
+	@$(NODE) bench/hot/main.ts $(if $(FULL),--full) $(ARGS)
 
 format: setup
 	@oxfmt .

@@ -20,13 +20,13 @@ export const ADDRESSES: Readonly<Record<Side, string>> = {
   sender: "10.211.0.1",
   receiver: "10.211.0.2",
 };
-const SIDES: readonly Side[] = ["sender", "receiver"];
+export const SIDES: readonly Side[] = ["sender", "receiver"];
 const DEVICE = "link0";
-const PREFIX = "tessera-bench-";
+export const PREFIX = "tessera-bench-";
 /** Above this rate segmentation is left to the device, as network cards do. */
-const OFFLOAD_FROM = 500e6;
+export const OFFLOAD_FROM = 500e6;
 
-function must(program: string, ...args: readonly string[]): string {
+export function must(program: string, ...args: readonly string[]): string {
   const { status, stdout, stderr, error } = spawnSync(program, args, { encoding: "utf8" });
   if (status === 0) return stdout;
   throw new Error(`${program} ${args.join(" ")}: ${error?.message ?? stderr}`);
@@ -39,13 +39,13 @@ function namespaces(): string[] {
 }
 
 /** Ends every process of a namespace, by its id, then removes the namespace. */
-function removeNamespace(name: string): void {
+export function removeNamespace(name: string): void {
   const { stdout } = spawnSync("ip", ["netns", "pids", name], { encoding: "utf8" });
   for (const pid of (stdout ?? "").split("\n").filter(Boolean)) kill(Number(pid));
   spawnSync("ip", ["netns", "delete", name]);
 }
 
-function kill(pid: number): void {
+export function kill(pid: number): void {
   try {
     process.kill(pid, "SIGKILL");
   } catch {
