@@ -185,7 +185,7 @@ async function estimate({ repository, reference, bitsPerSecond, cores }: Sides):
   }
   const conditions = { bitsPerSecond: bitsPerSecond ?? 1e10, cores };
   const input = { clock: world.clock, component, bases, packs: store.packs, conditions };
-  const { bytes, knownShare } = await estimateContents({ ...input, budget_ms: 3000 });
+  const { bytes, knownShare } = await estimateContents({ ...input, budget_ms: 4000 });
   const config = await store.blobsOf(reference.manifest);
   const small = config.filter(({ digest }) => digest !== reference.id);
   const smallBytes = small.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);

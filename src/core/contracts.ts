@@ -73,6 +73,8 @@ export interface FileSystem {
   writeFileAtomic(path: string, content: Uint8Array | string, permissions?: number): Promise<void>;
   /** Atomic within one file system; syncs the directories concerned. */
   rename(from: string, to: string): Promise<void>;
+  /** As `rename`, for what may be lost: nothing is synced, so a power cut may undo it. */
+  renameUnsynced(from: string, to: string): Promise<void>;
   /** A hard link. */
   link(existing: string, path: string): Promise<void>;
   /** Removes a file or link; a missing one is no error. */

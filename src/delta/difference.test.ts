@@ -57,7 +57,7 @@ test("what a difference was made of comes back", () => {
   fc.assert(
     fc.property(bytes, edits, (old, changes) => {
       const fresh = edited(old, changes);
-      const difference = encodeDifference(old, fresh, space);
+      const difference = encodeDifference(old, fresh, { space });
       assert.deepEqual(difference, encodeDifference(old, fresh));
       if (difference === undefined) return;
       made += 1;

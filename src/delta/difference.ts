@@ -3,7 +3,13 @@
  * many places, as programs are whose addresses have moved. Format: doc/data-protocol.md, "Packs".
  */
 import { unzigzag, VarintReader, VarintWriter, zigzag } from "#core";
-import { findRegions, tableLog, TableSpace, type Region } from "./difference-match.ts";
+import {
+  equalEnds,
+  findRegions,
+  tableLog,
+  type Region,
+  type SearchOptions,
+} from "./difference-match.ts";
 
 /** Equal bytes between two differing ones that do not end an island. */
 const BRIDGE_BYTES = 2;
@@ -34,6 +40,7 @@ interface Numbers<T> {
 class DifferenceWriter {
   readonly #old: Uint8Array;
   readonly #fresh: Uint8Array;
+  readonly #equalEnd: (from: number, to: number, delta: number) => number;
   readonly #numbers: Numbers<VarintWriter> = {
     lengths: new VarintWriter(),
     seeks: new VarintWriter(),
@@ -48,6 +55,7 @@ class DifferenceWriter {
   constructor(old: Uint8Array, fresh: Uint8Array) {
     this.#old = old;
     this.#fresh = fresh;
+    this.#equalEnd = equalEnds(old, fresh);
   }
 
   write(regions: readonly Region[]): void {
@@ -66,14 +74,12 @@ class DifferenceWriter {
   }
 
   #islands({ at, length, from }: Region): void {
-    const old = this.#old;
-    const fresh = this.#fresh;
     const { gaps, islandLengths } = this.#numbers;
     const end = at + length;
     const delta = from - at;
     let done = at;
     for (let start = at; ; start = done) {
-      while (start < end && fresh[start] === old[start + delta]) start += 1;
+      start = this.#equalEnd(start, end, delta);
       if (start >= end) break;
       const stop = this.#islandEnd(start, end, delta);
       gaps.number(start - done);
@@ -122,14 +128,13 @@ class DifferenceWriter {
  *
  * @param old at most 2^30 bytes
  * @param fresh at most 2^30 bytes
- * @param space of who makes several, one after the other
  */
 export function encodeDifference(
   old: Uint8Array,
   fresh: Uint8Array,
-  space = new TableSpace(),
+  options: SearchOptions = {},
 ): Buffer | undefined {
-  const regions = findRegions(old, fresh, fresh.length / BYTES_PER_REGION_MIN, space);
+  const regions = findRegions(old, fresh, fresh.length / BYTES_PER_REGION_MIN, options);
   if (regions === undefined) return undefined;
   const writer = new DifferenceWriter(old, fresh);
   writer.write(regions);

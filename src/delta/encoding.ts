@@ -51,12 +51,12 @@ export const ENCODING_OPTIONS: readonly EncodingOption[] = [
   option({ kind: "direct", level: undefined }, [1_000, 1]),
   option({ kind: "direct", level: 1 }, [307, 0.306]),
   option({ kind: "direct", level: 3 }, [222, 0.281]),
-  option({ kind: "solid", level: 1 }, [263, 0.304], [73, 0.0395]),
-  option({ kind: "solid", level: 3 }, [139, 0.259], [60, 0.0323]),
-  option({ kind: "solid", level: 6 }, [75, 0.242], [60, 0.0317]),
-  option({ kind: "solid", level: 9 }, [48, 0.234], [56, 0.0314]),
-  option({ kind: "solid", level: 18 }, [2.7, 0.209], [26, 0.0297]),
-  option({ kind: "solid", level: 19 }, [2.4, 0.208], [8.7, 0.0276]),
+  option({ kind: "solid", level: 1 }, [263, 0.304], [115, 0.035]),
+  option({ kind: "solid", level: 3 }, [139, 0.259], [112, 0.0333]),
+  option({ kind: "solid", level: 6 }, [75, 0.242], [110, 0.0327]),
+  option({ kind: "solid", level: 9 }, [48, 0.234], [105, 0.0322]),
+  option({ kind: "solid", level: 18 }, [2.7, 0.209], [32, 0.0297]),
+  option({ kind: "solid", level: 19 }, [2.4, 0.208], [9.3, 0.0276]),
 ];
 
 /** What packs that refer to their own component take of processors, and leave, against plain ones. */
@@ -64,7 +64,7 @@ const OWN_WORK = 2;
 const OWN_LEFT = 0.5;
 
 /** What a solid pack takes besides: contents and references are read, and it is put into the cache. */
-export const PACK_OVERHEAD_s = 0.02;
+export const PACK_OVERHEAD_s = 0.01;
 
 /** How long an encoding takes, and what it puts on the wire. */
 export interface EncodingForecast {

@@ -25,8 +25,8 @@ test("without a sample of the kind all samples count, without any the ratio give
 
 test("frames, TLS records and TCP segments are added", () => {
   assert.equal(wireBytesOf(0), 0);
-  assert.equal(wireBytesOf(1), 1 + 22 + 52);
-  assert.equal(wireBytesOf(16_384), 16_384 + 22 + 12 * 52);
+  assert.equal(wireBytesOf(1), 1 + 22 + 2 * 52);
+  assert.equal(wireBytesOf(16_384), 16_384 + 22 + (12 + 6) * 52);
   const { wireBytes } = estimateBytes([{ ...pack, cachedBytes: 2 ** 20 + 1 }], []);
   assert.equal(wireBytes, wireBytesOf(2 ** 20 + 1 + 10 + 16 + 5 + 2 * 22));
 });

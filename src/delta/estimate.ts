@@ -6,6 +6,8 @@ const TLS_RECORD_BYTES = 16_384;
 const TLS_OVERHEAD_BYTES = 22;
 const TCP_SEGMENT_BYTES = 1_448;
 const TCP_OVERHEAD_BYTES = 52;
+/** One acknowledgement comes back for so many segments. */
+const SEGMENTS_PER_ACKNOWLEDGEMENT = 2;
 /** What a PACK frame says of the pack, of each segment and of each reference, at most about. */
 const PACK_FIXED_BYTES = 16;
 const PACK_SEGMENT_BYTES = 5;
@@ -31,7 +33,7 @@ export interface PackSample {
 }
 
 export interface WireEstimate {
-  /** On the wire, in the direction of the data, with the overheads of frames, TLS and TCP. */
+  /** On the wire, in both directions, with the overheads of frames, TLS and TCP. */
   readonly wireBytes: number;
   readonly encodedBytes: number;
   /** Share of the raw bytes, 0 to 1, whose encoded size is known rather than estimated. */
@@ -75,11 +77,16 @@ function framedBytes(pack: PackToSend, encodedBytes: number): number {
   return description + encodedBytes + frames * (FRAME_HEADER_BYTES + BYTES_PREFIX_BYTES);
 }
 
-/** Bytes of frames with what TLS 1.3 and TCP over IPv4 (with time stamps) add to them. */
+/**
+ * Bytes of frames with what TLS 1.3 and TCP over IPv4 (with time stamps) add to them, and the
+ * acknowledgements that come back.
+ */
 export function wireBytesOf(payloadBytes: number): number {
   const records = Math.ceil(payloadBytes / TLS_RECORD_BYTES);
   const stream = payloadBytes + records * TLS_OVERHEAD_BYTES;
-  return stream + Math.ceil(stream / TCP_SEGMENT_BYTES) * TCP_OVERHEAD_BYTES;
+  const segments = Math.ceil(stream / TCP_SEGMENT_BYTES);
+  const packets = segments + Math.ceil(segments / SEGMENTS_PER_ACKNOWLEDGEMENT);
+  return stream + packets * TCP_OVERHEAD_BYTES;
 }
 
 function ratiosOf(samples: readonly PackSample[]): Map<string, number> {

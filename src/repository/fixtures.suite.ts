@@ -180,6 +180,7 @@ export function crashingFiles(
         () => real.writeFileAtomic(`${path}.dead.new`, content.slice(0, content.length / 2)),
       ),
     rename: (from, to) => step(() => real.rename(from, to)),
+    renameUnsynced: (from, to) => step(() => real.renameUnsynced(from, to)),
     link: (existing, path) => step(() => real.link(existing, path)),
     remove: (path) => step(() => real.remove(path)),
     removeTree: (path) => step(() => real.removeTree(path)),

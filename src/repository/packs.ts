@@ -93,7 +93,7 @@ export class PackFiles implements PackCache {
       } finally {
         await file.close();
       }
-      await files.rename(beside, path);
+      await files.renameUnsynced(beside, path);
     } catch (error) {
       await files.remove(beside);
       throw error;

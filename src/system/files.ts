@@ -151,6 +151,7 @@ export function realFiles(): FileSystem {
     writeFileAtomic: (path, content, permissions = 0o644) =>
       guarded("write", path, () => writeAtomic(path, content, permissions)),
     rename: (from, to) => guarded("rename", from, () => renameDurably(from, to)),
+    renameUnsynced: (from, to) => guarded("rename", from, () => fs.rename(from, to)),
     link: (existing, path) => guarded("link", path, () => fs.link(existing, path)),
     remove: (path) => guarded("remove", path, () => missingAs(fs.unlink(path), undefined)),
     removeTree: (path) =>

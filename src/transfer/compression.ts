@@ -5,6 +5,10 @@ import { linkBitsPerSecond, type LinkRate } from "./meter.ts";
 import { RAW_BYTES_MAX } from "./protocol.ts";
 
 const WINDOW_LOG = 20;
+/** An output buffer that is filled to the last byte makes zlib allocate another one. */
+const ROOM_BYTES = 64;
+/** Most of what is compressed fits into one of these. */
+const CHUNK_BYTES = RAW_BYTES_MAX / 2;
 
 /** Whether a sender compresses: `none` for links that are quicker than one core can compress. */
 export type CompressionMode = "auto" | "none";
@@ -87,7 +91,7 @@ export function compress(raw: Uint8Array, level: number): Promise<Buffer | undef
     [constants.ZSTD_c_windowLog]: WINDOW_LOG,
   };
   return new Promise((resolve, reject) => {
-    zstdCompress(raw, { params, chunkSize: RAW_BYTES_MAX }, (error, result) => {
+    zstdCompress(raw, { params, chunkSize: CHUNK_BYTES }, (error, result) => {
       if (error !== null) reject(error);
       else resolve(result.length < raw.length - raw.length / 64 ? result : undefined);
     });
@@ -101,7 +105,7 @@ export function compress(raw: Uint8Array, level: number): Promise<Buffer | undef
  */
 export function decompress(data: Uint8Array, rawBytes: number): Promise<Buffer> {
   const params = { [constants.ZSTD_d_windowLogMax]: WINDOW_LOG };
-  const options = { params, maxOutputLength: rawBytes, chunkSize: Math.max(64, rawBytes) };
+  const options = { params, maxOutputLength: rawBytes, chunkSize: rawBytes + ROOM_BYTES };
   return new Promise((resolve, reject) => {
     zstdDecompress(data, options, (error, result) => {
       if (error !== null) reject(violation("compressed data do not decompress", error));

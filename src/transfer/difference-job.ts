@@ -3,10 +3,12 @@ export interface DifferenceJob {
   /** As `dictionaryOf` makes it: one byte, then the references. */
   readonly dictionary: Uint8Array;
   readonly raw: Uint8Array;
+  /** See `SearchOptions` of room delta. */
+  readonly quick: boolean;
 }
 
 /** The buffers come back, as they were moved. */
-export interface DifferenceResult extends DifferenceJob {
+export interface DifferenceResult extends Omit<DifferenceJob, "quick"> {
   /** Undefined where the bytes are not similar enough. */
   readonly difference: Uint8Array | undefined;
 }

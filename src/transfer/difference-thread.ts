@@ -5,8 +5,8 @@ import { ownedBuffers, type DifferenceJob, type DifferenceResult } from "./diffe
 
 const space = new TableSpace();
 
-parentPort?.on("message", ({ dictionary, raw }: DifferenceJob) => {
-  const difference = encodeDifference(dictionary.subarray(1), raw, space);
+parentPort?.on("message", ({ dictionary, raw, quick }: DifferenceJob) => {
+  const difference = encodeDifference(dictionary.subarray(1), raw, { space, quick });
   const result: DifferenceResult = { dictionary, raw, difference };
   const moved = [dictionary, raw, ...(difference === undefined ? [] : [difference])];
   parentPort?.postMessage(result, ownedBuffers(moved));

@@ -47,20 +47,13 @@ function packMemoryBytes(plan: PackPlan, parameters: SolidParameters): number {
   const references = referenceBytes(plan);
   const tables = tableBytes(parameters) * (references > 0 ? 2 : 1);
   const solid = plan.rawBytes + 2 * references + tables + 16 * MIB;
-  if (references === 0 || !triesDifference(parameters.compressionLevel)) return solid;
+  if (references === 0) return solid;
   const difference = differenceMemoryBytes(references, plan.rawBytes);
   return Math.max(solid, plan.rawBytes + references + difference);
 }
 
 function smaller(log: number): number {
   return Math.max(TABLE_LOG_MIN, log - 1);
-}
-
-/** From here on packs with references are differences, where that leaves less. */
-const DIFFERENCE_LEVEL = 3;
-
-export function triesDifference(level: number): boolean {
-  return level >= DIFFERENCE_LEVEL;
 }
 
 /** Parameters for a pack, with tables as large as the memory allows. */
@@ -74,8 +67,7 @@ export function packParameters(
   if (isOwn)
     parameters = { ...parameters, hashLog: Math.min(parameters.hashLog ?? 0, OWN_HASH_LOG) };
   // Few packs are no differences after all: two at a time are worth more than their tables.
-  const isDifference = isPatch(plan) && triesDifference(level);
-  const share = isDifference && !isOwn ? memoryBytes / 2 : memoryBytes;
+  const share = isPatch(plan) && !isOwn ? memoryBytes / 2 : memoryBytes;
   while (packMemoryBytes(plan, parameters) > share) {
     const { hashLog = DEFAULT_LOGS.hashLog, chainLog = DEFAULT_LOGS.chainLog } = parameters;
     if (Math.max(hashLog, chainLog) <= TABLE_LOG_MIN) break;
@@ -141,6 +133,17 @@ export function encodingOf(
     },
   );
   return encoding.kind === "direct" ? encoding : bestCached(encoding.level, pending[0]);
+}
+
+/**
+ * What a sender would choose for packs, one after the other, while the link and the processors stay
+ * as they are.
+ */
+export function encodingsOf(
+  pending: readonly PendingPack[],
+  conditions: { readonly bitsPerSecond: number | undefined; readonly cores: number },
+): Encoding[] {
+  return pending.map((_pack, index) => encodingOf(pending.slice(index), conditions));
 }
 
 /** A pack that is there at a higher level costs nothing more. */

@@ -1,39 +1,22 @@
 /** Predicts what the contents of a component will take on the wire, before any of it travels. */
-import { SOLID_LEVELS, estimateBytes, isCompressed, type PackPlan, type PackSample } from "#delta";
-import type { Clock, ContentShares } from "#core";
-import type { PackCache } from "#repository";
+import { estimateBytes, type Encoding, type PackPlan, type PackSample } from "#delta";
+import type { ContentShares } from "#core";
 import type { ComponentContents } from "./contract.ts";
-import { DifferenceThreads } from "./difference-threads.ts";
-import {
-  encodingMemoryBytes,
-  encodingOf,
-  isPatch,
-  neededMemoryBytes,
-  type PendingPack,
-} from "./encoding.ts";
-import { PackEncoder, type ReadyFrame } from "./pack-encoder.ts";
+import { encodingsOf, isPatch } from "./encoding.ts";
+import { packKindOf } from "./estimate-kinds.ts";
+import { Sampler, type Candidate, type SamplerOptions } from "./estimate-sampler.ts";
 import { planContents } from "./pack-plan.ts";
-import { RAW_BYTES_MAX } from "./protocol.ts";
 import { recipeFrame } from "./send-recipe.ts";
-import { Slots } from "./slots.ts";
 
 /** A level at which everything can be tried; the ratio of the real one to it is sampled. */
 const QUICK_LEVEL = 1;
 const QUICK_PATCH_LEVEL = 6;
-/** Below this level what has references is sampled once, at the level itself. */
+/** Below this level packs are sampled once, at the level itself. */
 const SLOW_LEVEL = 18;
 const QUICK_FRAMES_MAX = 256;
 const SLOW_SAMPLES_MAX = 24;
-/** Times that packs are sampled: plain ones, and the two kinds with references, quickly and not. */
-const SAMPLINGS_MAX = 5;
 
-export interface EstimateInput {
-  readonly clock: Clock;
-  readonly component: ComponentContents;
-  /** Those that the receiver would name and that are held here, the nearest first. */
-  readonly bases: readonly ComponentContents[];
-  readonly packs: PackCache;
-  readonly conditions: { readonly bitsPerSecond: number; readonly cores: number };
+export interface EstimateInput extends SamplerOptions {
   /** About how long the samples may take; at least one of each kind is taken. */
   readonly budget_ms: number;
 }
@@ -71,37 +54,12 @@ function sharesOf(
     0,
   );
   const bytes = (patched: boolean): number =>
-    plans
-      .filter((plan) => isPatch(plan) === patched)
-      .reduce((sum, { rawBytes }) => sum + rawBytes, 0);
+    rawBytesOf(plans.filter((plan) => isPatch(plan) === patched));
   return { heldBytes, patchedBytes: bytes(true), missingBytes: bytes(false) };
 }
 
-interface Candidate extends PendingPack {
-  /** By level: the encoded size of a pack that is in the cache; 0 where it has to be divided. */
-  readonly cached: ReadonlyMap<number, number>;
-}
-
-/** Packs of one kind are predicted from each other's samples. */
-type Kind = "patched" | "compressed" | "own" | "plain";
-
-/** `compressed` is what is patched and yet hardly smaller, as the contents are compressed. */
-function kindOf(plan: PackPlan, { component }: EstimateInput): Kind {
-  if (plan.references.length === 0) return "plain";
-  if (!isPatch(plan)) return "own";
-  const compressed = plan.segments.filter(({ content }) =>
-    isCompressed(component.recipe.contents[content]?.path ?? ""),
-  );
-  const bytes = compressed.reduce((sum, { length }) => sum + length, 0);
-  return 2 * bytes > plan.rawBytes ? "compressed" : "patched";
-}
-
-/** Up to `most` items, each from the middle of an equal share of the list. */
-function spread<T>(items: readonly T[], most: number): T[] {
-  const count = Math.min(most, items.length);
-  return Array.from({ length: count }, (_none, index) =>
-    items.at(Math.floor(((index + 0.5) * items.length) / count)),
-  ).filter((item) => item !== undefined);
+function rawBytesOf(plans: readonly PackPlan[]): number {
+  return plans.reduce((sum, { rawBytes }) => sum + rawBytes, 0);
 }
 
 /**
@@ -119,192 +77,147 @@ function interleaved<T>(items: readonly T[]): T[] {
   return [...taken].flatMap((index) => items[index] ?? []);
 }
 
-function wireBytesOf(frames: readonly ReadyFrame[]): number {
-  const parts = frames.flatMap((frame) => frame.parts);
-  return parts.reduce((sum, { length }) => sum + length, 0);
+/** Packs that are predicted from each other's samples: of one kind, encoded in one way. */
+interface Group {
+  readonly name: string;
+  readonly kind: string;
+  readonly encoding: Encoding;
+  readonly plans: PackPlan[];
 }
 
-/** The samples of one estimate, made side by side as long as the time lasts. */
-class Sampler {
-  readonly #input: EstimateInput;
-  readonly #encoder: PackEncoder;
-  readonly #memoryBytes: number;
-  readonly #slots: Slots;
-  readonly #threads = new DifferenceThreads();
-
-  constructor(input: EstimateInput) {
-    const { component, bases, packs, conditions } = input;
-    this.#input = input;
-    this.#slots = new Slots(Math.max(1, Math.floor(conditions.cores)));
-    const all = [...bases, component];
-    const [slots, threads] = [this.#slots, this.#threads];
-    this.#encoder = new PackEncoder({ component, bases: all, packs, slots, threads });
-    this.#memoryBytes = encodingMemoryBytes(conditions.bitsPerSecond);
-  }
-
-  close(): void {
-    this.#threads.close(new Error("the estimate is made"));
-  }
-
-  async candidates(plans: readonly PackPlan[]): Promise<Candidate[]> {
-    const candidates: Candidate[] = [];
-    for (const plan of plans) {
-      const sizes = await Promise.all(
-        SOLID_LEVELS.map(async (level) => {
-          const key = this.#encoder.keyOf(plan, { level, memoryBytes: this.#memoryBytes });
-          const bytes = await this.#input.packs.sizeOf(key);
-          return bytes === undefined ? [] : ([[level, bytes]] as const);
-        }),
-      );
-      const cached = new Map(sizes.flat());
-      candidates.push({ plan, cached, cachedLevels: [...cached.keys()] });
-    }
-    return candidates;
-  }
-
-  /** Encodes `plans` in their order, at least one, as long as its shares of time last. */
-  async solid(
-    plans: readonly PackPlan[],
-    level: number,
-    samplings = 1,
-  ): Promise<Map<PackPlan, number>> {
-    const sizes = new Map<PackPlan, number>();
-    const left = [...plans];
-    const { clock, budget_ms } = this.#input;
-    const end_ms = clock.monotonic() + (samplings * budget_ms) / SAMPLINGS_MAX;
-    const worker = async (): Promise<void> => {
-      for (let plan = left.shift(); plan !== undefined; plan = left.shift()) {
-        sizes.set(plan, wireBytesOf(await this.#solidFrames(plan, level)));
-        if (clock.monotonic() > end_ms) return;
-      }
-    };
-    const memory = Math.max(...plans.map((plan) => this.#memoryOf(plan, level)), 1);
-    const workers = Math.max(1, Math.floor(this.#memoryBytes / memory));
-    const cores = Math.max(1, Math.floor(this.#input.conditions.cores));
-    await Promise.all(Array.from({ length: Math.min(workers, cores) }, worker));
-    return sizes;
-  }
-
-  #memoryOf(plan: PackPlan, level: number): number {
-    return neededMemoryBytes(plan, level, this.#memoryBytes);
-  }
-
-  #solidFrames(plan: PackPlan, level: number): Promise<ReadyFrame[]> {
-    return this.#encoder.solidFrames(plan, 0, { level, memoryBytes: this.#memoryBytes });
-  }
-
-  /** Ratio of some packs, frame by frame. */
-  async direct(
-    plans: readonly PackPlan[],
-    level: number | undefined,
-    framesMax: number,
-  ): Promise<number> {
-    const pieces = plans.flatMap((plan) =>
-      Array.from({ length: Math.ceil(plan.rawBytes / RAW_BYTES_MAX) }, (_none, index) => ({
-        plan,
-        from: index * RAW_BYTES_MAX,
-        to: Math.min(plan.rawBytes, (index + 1) * RAW_BYTES_MAX),
-      })),
-    );
-    const sum = { raw: 0, encoded: 0 };
-    await Promise.all(
-      spread(pieces, framesMax).map(({ plan, ...range }) =>
-        this.#slots.run(async () => {
-          const frame = await this.#encoder.directFrame(plan, range, level);
-          sum.raw += frame.rawBytes;
-          sum.encoded += wireBytesOf([frame]);
-        }),
-      ),
-    );
-    return sum.raw === 0 ? 1 : sum.encoded / sum.raw;
-  }
+function nameOf(kind: string, { kind: way, level }: Encoding): string {
+  return way === "direct" ? `direct-${level ?? 0}` : `${kind}-${level}`;
 }
 
-/**
- * Samples of the packs that are to be solid and are not in the cache: each at a quick level, some at
- * the real one, which then are in the cache.
- */
-async function solidSamples(
+interface Choice extends Candidate {
+  readonly encoding: Encoding;
+  readonly kind: string;
+}
+
+/** Open packs only: what the cache has is known. */
+function groupsOf(choices: readonly Choice[]): Group[] {
+  const groups = new Map<string, Group>();
+  for (const { plan, kind, encoding, cached } of choices) {
+    if (knownBytes(cached, encoding) !== undefined) continue;
+    const name = nameOf(kind, encoding);
+    const group = groups.get(name) ?? { name, kind, encoding, plans: [] };
+    group.plans.push(plan);
+    groups.set(name, group);
+  }
+  return [...groups.values()];
+}
+
+/** The size of a pack that the cache has, and that does not have to be divided. */
+function knownBytes(cached: Candidate["cached"], { kind, level }: Encoding): number | undefined {
+  const bytes = kind === "solid" ? cached.get(level) : undefined;
+  return bytes === 0 ? undefined : bytes;
+}
+
+/** What a sender would choose for each pack, at the pace that samples have shown. */
+async function choicesOf(
+  input: EstimateInput,
   sampler: Sampler,
   plans: readonly PackPlan[],
-  level: number,
+): Promise<Choice[]> {
+  const { bitsPerSecond, cores } = input.conditions;
+  const candidates = await sampler.candidates(plans);
+  const conditions = { bitsPerSecond, cores: cores * sampler.pace.factor };
+  const encodings = encodingsOf(candidates, conditions);
+  return candidates.flatMap((candidate, index) => {
+    const encoding = encodings[index];
+    const kind = packKindOf(candidate.plan, input);
+    return encoding === undefined ? [] : [{ ...candidate, encoding, kind }];
+  });
+}
+
+/** Samples of groups that have none yet; each gets its share, by bytes, of what time is left. */
+async function takeSamples(
   input: EstimateInput,
+  sampler: Sampler,
+  groups: readonly Group[],
+  end_ms: number,
 ): Promise<PackSample[]> {
-  const of = (kind: Kind) => plans.filter((plan) => kindOf(plan, input) === kind);
-  const plain = of("plain");
+  const { clock } = input;
   const samples: PackSample[] = [];
-  if (plain.length > 0) {
-    const quick = new Map<PackPlan, number>();
-    const framesMax = Math.max(1, Math.floor(QUICK_FRAMES_MAX / plain.length));
-    for (const plan of plain) {
-      quick.set(plan, plan.rawBytes * (await sampler.direct([plan], QUICK_LEVEL, framesMax)));
-    }
-    samples.push(await sampleOf("plain", sampler, quick, level));
-  }
-  for (const kind of ["patched", "compressed", "own"] as const) {
-    const some = of(kind);
-    if (some.length === 0) continue;
-    if (level < SLOW_LEVEL) {
-      samples.push(scaled(kind, await sampler.solid(interleaved(some), level, 2), 1));
-      continue;
-    }
-    const quick = await sampler.solid(interleaved(some), QUICK_PATCH_LEVEL);
-    samples.push(await sampleOf(kind, sampler, quick, level));
+  let leftBytes = groups.reduce((sum, { plans }) => sum + rawBytesOf(plans), 0);
+  for (const group of groups.toSorted((a, b) => rawBytesOf(a.plans) - rawBytesOf(b.plans))) {
+    const left_ms = Math.max(0, end_ms - clock.monotonic());
+    const bytes = rawBytesOf(group.plans);
+    const share_ms = (left_ms * bytes) / Math.max(1, leftBytes);
+    leftBytes -= bytes;
+    samples.push(await sampleGroup(group, sampler, { clock, share_ms }));
   }
   return samples;
+}
+
+interface Time {
+  readonly clock: EstimateInput["clock"];
+  readonly share_ms: number;
+}
+
+async function sampleGroup(group: Group, sampler: Sampler, time: Time): Promise<PackSample> {
+  const { name, kind, encoding, plans } = group;
+  const { clock, share_ms } = time;
+  if (encoding.kind === "direct") {
+    const ratio = await sampler.direct(plans, encoding.level);
+    return { kind: name, rawBytes: 1e6, encodedBytes: Math.round(1e6 * ratio) };
+  }
+  const { level } = encoding;
+  const begin_ms = clock.monotonic();
+  if (level < SLOW_LEVEL) {
+    return scaled(name, await sampler.solid(interleaved(plans), level, begin_ms + share_ms), 1);
+  }
+  const quick =
+    kind === "plain"
+      ? await quickPlain(plans, sampler)
+      : await sampler.solid(interleaved(plans), QUICK_PATCH_LEVEL, begin_ms + share_ms / 2);
+  return await sampleSlow(name, sampler, quick, { level, end_ms: begin_ms + share_ms });
+}
+
+async function quickPlain(plans: readonly PackPlan[], sampler: Sampler) {
+  const quick = new Map<PackPlan, number>();
+  const framesMax = Math.max(1, Math.floor(QUICK_FRAMES_MAX / plans.length));
+  for (const plan of plans) {
+    quick.set(plan, plan.rawBytes * (await sampler.direct([plan], QUICK_LEVEL, framesMax)));
+  }
+  return quick;
 }
 
 /**
  * Encodes some packs at the real level, those first that are most like the whole, as there may be
  * time for few; what the quick sizes say of the others corrects them.
  */
-async function sampleOf(
+async function sampleSlow(
   kind: string,
   sampler: Sampler,
   quick: ReadonlyMap<PackPlan, number>,
-  level: number,
+  { level, end_ms }: { readonly level: number; readonly end_ms: number },
 ): Promise<PackSample> {
   const tried = [...quick.keys()];
   const overall = ratioOf(tried, quick);
   const distance = (plan: PackPlan): number => Math.abs(ratioOf([plan], quick) - overall);
   const typical = tried.toSorted((a, b) => distance(a) - distance(b)).slice(0, SLOW_SAMPLES_MAX);
-  const real = await sampler.solid(typical, level);
+  const real = await sampler.solid(typical, level, end_ms);
   const measured = ratioOf([...real.keys()], quick);
   return scaled(kind, real, measured > 0 ? overall / measured : 1);
 }
 
 /** Encoded over raw bytes of some packs; each has a size. */
 function ratioOf(plans: readonly PackPlan[], sizes: ReadonlyMap<PackPlan, number>): number {
-  const raw = plans.reduce((sum, { rawBytes }) => sum + rawBytes, 0);
   const encoded = plans.reduce((sum, plan) => sum + (sizes.get(plan) ?? 0), 0);
-  return encoded / Math.max(1, raw);
+  return encoded / Math.max(1, rawBytesOf(plans));
 }
 
 function scaled(kind: string, sizes: ReadonlyMap<PackPlan, number>, factor: number): PackSample {
-  const rawBytes = [...sizes.keys()].reduce((sum, plan) => sum + plan.rawBytes, 0);
   const encoded = [...sizes.values()].reduce((sum, bytes) => sum + bytes, 0);
-  return { kind, rawBytes: Math.max(1, rawBytes), encodedBytes: Math.round(encoded * factor) };
-}
-
-async function samplesOf(
-  sampler: Sampler,
-  candidates: readonly Candidate[],
-  level: number,
-  input: EstimateInput,
-): Promise<PackSample[]> {
-  const open = candidates.filter(({ cached }) => !isWhole(cached, level)).map(({ plan }) => plan);
-  return await solidSamples(sampler, open, level, input);
-}
-
-/** True when the cache has the pack itself, and not that it has to be divided. */
-function isWhole(cached: ReadonlyMap<number, number>, level: number): boolean {
-  return (cached.get(level) ?? 0) > 0;
+  const rawBytes = Math.max(1, rawBytesOf([...sizes.keys()]));
+  return { kind, rawBytes, encodedBytes: Math.round(encoded * factor) };
 }
 
 /**
  * What fetching a component by its recipe would put on the wire: packs that were made before by
- * their size, others by samples. What is sampled at the level that is going to be used stays in the
- * cache.
+ * their size, others by samples. What is sampled stays in the cache, so that the migration that
+ * follows sends it as it is: where the time suffices for all packs the estimate is exact.
  */
 export async function estimateContents(input: EstimateInput): Promise<ContentsEstimate> {
   const sampler = new Sampler(input);
@@ -316,39 +229,28 @@ export async function estimateContents(input: EstimateInput): Promise<ContentsEs
 }
 
 async function estimated(input: EstimateInput, sampler: Sampler): Promise<ContentsEstimate> {
-  const { component, bases, conditions } = input;
+  const { clock, component, bases, budget_ms } = input;
+  const end_ms = clock.monotonic() + budget_ms;
   const wanted = wantedOf(input);
   const plans = planContents(component, bases, wanted, { except: new Set() });
   const contents = sharesOf(input, wanted, plans);
   const recipe = await recipeFrame(component, bases);
-  const candidates = await sampler.candidates(plans);
-  const encoding = encodingOf(candidates, conditions);
-  const sized = (cachedOf: (one: Candidate) => number | undefined) =>
-    candidates.map((candidate) => {
-      const { rawBytes, segments, references } = candidate.plan;
-      const kind = encoding.kind === "direct" ? "direct" : kindOf(candidate.plan, input);
-      const cachedBytes = cachedOf(candidate);
-      const counts = { segments: segments.length, references: references.length };
-      return { rawBytes, kind, ...counts, ...(cachedBytes === undefined ? {} : { cachedBytes }) };
-    });
+  const first = groupsOf(await choicesOf(input, sampler, plans));
+  const samples = await takeSamples(input, sampler, first, end_ms);
+  // What has been made, and how fast, may lead to another choice.
+  const choices = await choicesOf(input, sampler, plans);
+  const sampled = new Set(samples.map(({ kind }) => kind));
+  const others = groupsOf(choices).filter(({ name }) => !sampled.has(name));
+  samples.push(...(await takeSamples(input, sampler, others, end_ms)));
   const own = { rawBytes: 0, kind: "recipe", segments: 0, references: 0 };
-  const base = { ...own, cachedBytes: recipe.frame.length };
-  if (encoding.kind === "direct") {
-    const ratio =
-      encoding.level === undefined
-        ? 1
-        : await sampler.direct(plans, encoding.level, QUICK_FRAMES_MAX);
-    const { wireBytes, knownShare } = estimateBytes([base, ...sized(() => undefined)], [], ratio);
-    return { bytes: wireBytes, contents, knownShare };
-  }
-  const { level } = encoding;
-  const samples = await samplesOf(sampler, candidates, level, input);
-  const after = await sampler.candidates(plans);
-  const sizes = new Map(after.map(({ plan, cached }) => [plan, cached.get(level)]));
-  const known = sized(({ plan }) => {
-    const bytes = sizes.get(plan);
-    return bytes === undefined || bytes === 0 ? undefined : bytes;
+  const packs = choices.map(({ plan, kind, encoding, cached }) => {
+    const bytes = knownBytes(cached, encoding);
+    const { rawBytes, segments, references } = plan;
+    const counts = { segments: segments.length, references: references.length };
+    const known = bytes === undefined ? {} : { cachedBytes: bytes };
+    return { rawBytes, kind: nameOf(kind, encoding), ...counts, ...known };
   });
-  const { wireBytes, knownShare } = estimateBytes([base, ...known], samples);
+  const all = [{ ...own, cachedBytes: recipe.frame.length }, ...packs];
+  const { wireBytes, knownShare } = estimateBytes(all, samples);
   return { bytes: wireBytes, contents, knownShare };
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Clock } from "#core";
-import { ENCODING_OPTIONS, type PackPlan } from "#delta";
+import { ENCODING_OPTIONS, PACK_OVERHEAD_s, type PackPlan } from "#delta";
 import { Pace } from "./pace.ts";
 
 /** A clock that work moves on. */
@@ -22,7 +22,7 @@ function expected_ms(level: number): number {
 }
 
 /** What reading a pack and keeping it may take. */
-const OVERHEAD_ms = 20;
+const OVERHEAD_ms = PACK_OVERHEAD_s * 1000;
 
 async function paceAfter(times: number, slowness: number, level = 9): Promise<number> {
   const hand = new Hand();

@@ -95,6 +95,7 @@ export class PackEncoder {
   readonly #options: PackEncoderOptions;
   readonly #scope: PackScope;
   readonly #buffers: BufferPool;
+  readonly #keeping = new Set<Promise<void>>();
 
   constructor(options: PackEncoderOptions) {
     this.#options = options;
@@ -168,7 +169,7 @@ export class PackEncoder {
 
   async #make(plan: PackPlan, how: PackMethod) {
     const { level, memoryBytes } = how;
-    const { packs, threads } = this.#options;
+    const { threads } = this.#options;
     const buffers = this.#buffers;
     const raw = buffers.lend(plan.rawBytes);
     const bytes: PackBytes = { raw, dictionary: undefined };
@@ -182,13 +183,24 @@ export class PackEncoder {
       const made = await encodeWhole(bytes, { level, parameters, quick, bytesMax, threads });
       if (made === undefined && plan.rawBytes < RAW_BYTES_MAX) return "direct";
       const kept = made === undefined ? new Uint8Array(0) : withKind(made);
-      await packs.put(this.keyOf(plan, how), kept);
+      this.#keep(this.keyOf(plan, how), kept);
       return made ?? "divide";
     } finally {
       for (const buffer of [bytes.raw, bytes.dictionary]) {
         if (buffer !== undefined) buffers.giveBack(buffer);
       }
     }
+  }
+
+  /** Puts a pack into the cache while it travels. */
+  #keep(key: PackKey, kept: Uint8Array): void {
+    const keeping = this.#options.packs.put(key, kept).finally(() => this.#keeping.delete(keeping));
+    this.#keeping.add(keeping);
+  }
+
+  /** Returns when everything that was made so far has been put into the cache. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#keeping);
   }
 
   #wholeFrames(plan: PackPlan, start: number, level: number, pack: WholePack): ReadyFrame[] {

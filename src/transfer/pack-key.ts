@@ -3,7 +3,7 @@ import type { PackKey, PackPlan, SolidParameters } from "#delta";
 import type { HeldRecipe } from "#repository";
 
 /** Changes whenever equal inputs may lead to other bytes. */
-const FORMAT = "tessera pack 2\n";
+const FORMAT = "tessera pack 3\n";
 
 function range({ digests }: HeldRecipe, at: { content: number; offset: number; length: number }) {
   const numbers = Buffer.alloc(16);

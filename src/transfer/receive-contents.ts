@@ -231,6 +231,9 @@ async function decodeDirect(frame: Frame, rawBytes: number): Promise<Uint8Array>
   return data;
 }
 
+/** A difference is rarely longer than one byte for so many. */
+const TYPICAL_SHARE = 8;
+
 /** A solid pack, or one that is a difference; undefined when it is not what its head says. */
 async function decodeWhole(
   { kind, rawBytes }: PackHead,
@@ -238,7 +241,9 @@ async function decodeWhole(
   dictionary: Uint8Array | undefined,
 ): Promise<Uint8Array | undefined> {
   if (kind === "solid") return await decompressFrame(encoded, rawBytes, dictionary);
-  const difference = await decompressUpTo(encoded, rawBytes, { chunkSize: rawBytes });
+  const difference = await decompressUpTo(encoded, rawBytes, {
+    chunkSize: Math.ceil(rawBytes / TYPICAL_SHARE),
+  });
   const references = dictionary?.subarray(1);
   if (difference === undefined || references === undefined) return undefined;
   const raw = Buffer.allocUnsafeSlow(rawBytes);

@@ -256,7 +256,11 @@ export async function sendContents(
       threads: session.encoders.threads,
     });
     const pending = await withCached(plansFrom(plans, request.from), encoder, session);
-    await sendPacks(stream, new ContentsSender(session, encoder, pending, stream.signal));
+    try {
+      await sendPacks(stream, new ContentsSender(session, encoder, pending, stream.signal));
+    } finally {
+      await encoder.settled();
+    }
     stream.ended({});
   } finally {
     await closeAll([component, ...bases]);

@@ -83,7 +83,8 @@ export async function decompressFrame(
   rawBytes: number,
   dictionary?: Uint8Array,
 ): Promise<Buffer | undefined> {
-  const raw = await decompressUpTo(data, rawBytes, { dictionary, chunkSize: rawBytes });
+  // With a byte more than it needs the output is one buffer, and no other one is allocated.
+  const raw = await decompressUpTo(data, rawBytes, { dictionary, chunkSize: rawBytes + 64 });
   return raw?.length === rawBytes ? raw : undefined;
 }
 

@@ -1,7 +1,6 @@
 /** Encodes a pack as one zstd frame: with its references as dictionary, or as a difference. */
 import { encodeDifference, type SolidParameters } from "#delta";
 import type { DifferenceThreads } from "./difference-threads.ts";
-import { triesDifference } from "./encoding.ts";
 import { compressFrame } from "./solid.ts";
 
 /** A pack that is one zstd frame. */
@@ -48,14 +47,15 @@ function bufferOf({ buffer, byteOffset, length }: Uint8Array): Buffer {
   return Buffer.from(buffer, byteOffset, length);
 }
 
-async function differenceOf(bytes: PackBytes, { threads }: WholeOptions) {
+async function differenceOf(bytes: PackBytes, { threads, level }: WholeOptions) {
+  const quick = level < THOROUGH_LEVEL;
   const { raw, dictionary } = bytes;
   if (raw === undefined || dictionary === undefined) return undefined;
-  if (threads === undefined) return encodeDifference(dictionary.subarray(1), raw);
+  if (threads === undefined) return encodeDifference(dictionary.subarray(1), raw, { quick });
   // Should the thread fail, they are gone.
   bytes.raw = undefined;
   bytes.dictionary = undefined;
-  const result = await threads.make({ raw, dictionary });
+  const result = await threads.make({ raw, dictionary, quick });
   bytes.raw = bufferOf(result.raw);
   bytes.dictionary = bufferOf(result.dictionary);
   return result.difference;
@@ -90,9 +90,8 @@ export async function encodeWhole(
   options: WholeOptions,
 ): Promise<WholePack | undefined> {
   const { level, parameters, bytesMax } = options;
-  const isPatched = bytes.dictionary !== undefined;
   const difference =
-    isPatched && triesDifference(level) ? await differenceOf(bytes, options) : undefined;
+    bytes.dictionary === undefined ? undefined : await differenceOf(bytes, options);
   if (difference !== undefined && !(await isBetterSolid(bytes, difference, options))) {
     const data = await differenceFrame(difference, level, bytesMax);
     if (data !== undefined) return { kind: "difference", data };

@@ -5,8 +5,8 @@ import { openContents } from "./contents.ts";
 import type { PlanAnswer } from "./messages.ts";
 import type { MigrationTools } from "./tools.ts";
 
-/** How long the samples of one component may take. */
-const BUDGET_MS = 2_000;
+/** How long the samples of one component may take; the migration sends what was made for them. */
+const BUDGET_MS = 4_000;
 /** Description and fragments are JSON. */
 const JSON_RATIO = 0.2;
 
