@@ -15,6 +15,8 @@ const QUICK_PATCH_LEVEL = 6;
 const SLOW_LEVEL = 18;
 const QUICK_FRAMES_MAX = 256;
 const SLOW_SAMPLES_MAX = 24;
+/** Choices and samples lead to each other; mostly the second choice is that of the first. */
+const ROUNDS_MAX = 4;
 
 export interface EstimateInput extends SamplerOptions {
   /** About how long the samples may take; at least one of each kind is taken. */
@@ -235,13 +237,17 @@ async function estimated(input: EstimateInput, sampler: Sampler): Promise<Conten
   const plans = planContents(component, bases, wanted, { except: new Set() });
   const contents = sharesOf(input, wanted, plans);
   const recipe = await recipeFrame(component, bases);
-  const first = groupsOf(await choicesOf(input, sampler, plans));
-  const samples = await takeSamples(input, sampler, first, end_ms);
+  const samples: PackSample[] = [];
+  let choices = await choicesOf(input, sampler, plans);
   // What has been made, and how fast, may lead to another choice.
-  const choices = await choicesOf(input, sampler, plans);
-  const sampled = new Set(samples.map(({ kind }) => kind));
-  const others = groupsOf(choices).filter(({ name }) => !sampled.has(name));
-  samples.push(...(await takeSamples(input, sampler, others, end_ms)));
+  for (let round = 0; round < ROUNDS_MAX; round += 1) {
+    const sampled = new Set(samples.map(({ kind }) => kind));
+    const inTime = clock.monotonic() < end_ms;
+    const open = groupsOf(choices).filter(({ name }) => inTime || !sampled.has(name));
+    if (open.length === 0) break;
+    samples.push(...(await takeSamples(input, sampler, open, end_ms)));
+    choices = await choicesOf(input, sampler, plans);
+  }
   const own = { rawBytes: 0, kind: "recipe", segments: 0, references: 0 };
   const packs = choices.map(({ plan, kind, encoding, cached }) => {
     const bytes = knownBytes(cached, encoding);

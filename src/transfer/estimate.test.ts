@@ -7,7 +7,7 @@ import { addTree, edited, memoryPacks, noise, openSecond, sourceFrom } from "./c
 import { estimateContents } from "./estimate-contents.ts";
 import { Clouds } from "./fixture.suite.ts";
 
-const FILES = 8;
+const FILES = 48;
 /** 2 * 10^10 bits each second: nothing is worth compressing. */
 const SWIFT = 20e9;
 
@@ -19,7 +19,7 @@ before(async () => {
   store = await openSecond(clouds);
   const files = Array.from(
     { length: FILES },
-    (_, n) => [`d${n}/program`, noise(`p${n}`, 20_000 + 3000 * n)] as const,
+    (_, n) => [`d${n}/program`, noise(`p${n}`, 5000 + 50 * n)] as const,
   );
   const changed = files.map(([path, bytes], n) => [path, edited(bytes, 50 + 40 * n)] as const);
   old = await addTree(clouds, store, "1", Object.fromEntries(files));
@@ -36,6 +36,8 @@ function steps(step_ms: number): Pick<Clock, "monotonic"> {
   return { monotonic: () => (now_ms += step_ms) };
 }
 
+const BUDGET_ms = 100;
+
 async function estimate(packs: PackCache, step_ms: number, bitsPerSecond = 2e6) {
   assert.ok(old !== undefined && fresh !== undefined);
   const source = sourceFrom(store, packs);
@@ -45,7 +47,7 @@ async function estimate(packs: PackCache, step_ms: number, bitsPerSecond = 2e6) 
     const clock = steps(step_ms) as Clock;
     const conditions = { bitsPerSecond, cores: 2 };
     const input = { clock, component, bases: [base], packs, conditions };
-    return await estimateContents({ ...input, budget_ms: 1000 });
+    return await estimateContents({ ...input, budget_ms: BUDGET_ms });
   } finally {
     await Promise.all([component.reader.close(), base.reader.close()]);
   }
@@ -53,18 +55,18 @@ async function estimate(packs: PackCache, step_ms: number, bitsPerSecond = 2e6) 
 
 test("with enough time everything is made, known and kept for the migration", async () => {
   const { packs, kept } = memoryPacks();
-  const first = await estimate(packs, 0, 50e6);
+  const first = await estimate(packs, 0);
   assert.equal(first.knownShare, 1);
   assert.ok(first.contents.patchedBytes > 0 && first.contents.missingBytes > 0);
   const keys = [...kept.keys()];
-  assert.deepEqual(await estimate(packs, 0, 50e6), first);
+  assert.deepEqual(await estimate(packs, 0), first);
   assert.deepEqual([...kept.keys()], keys);
 });
 
 test("with no time a few of each kind are made, and tell about how large the others get", async () => {
   const exact = await estimate(memoryPacks().packs, 0);
   const { packs, kept } = memoryPacks();
-  const guess = await estimate(packs, 1e6);
+  const guess = await estimate(packs, BUDGET_ms / 2);
   assert.ok(guess.knownShare < exact.knownShare);
   assert.ok(kept.size > 0);
   assert.ok(guess.bytes > exact.bytes / 2 && guess.bytes < exact.bytes * 2);
