@@ -17,9 +17,11 @@ function held(sketches: readonly Uint32Array[], path = "usr/bin/tool"): HeldReci
 const range = { content: 0, offset: 0, length: 100 };
 const PLAN = { segments: [range], references: [{ base: 0, ...range }], rawBytes: 100 };
 
+function kindFor(shared: number) {
+  return packKindOf(PLAN, { component: held([SKETCH]), bases: [held([sharing(shared)])] });
+}
+
 test("patched packs are told apart by how much their sketches agree", () => {
-  const kindFor = (shared: number) =>
-    packKindOf(PLAN, { component: held([SKETCH]), bases: [held([sharing(shared)])] });
   assert.deepEqual([8, 7, 6, 4, 3, 0].map(kindFor), [
     "near",
     "near",
