@@ -201,6 +201,8 @@ export interface Timing {
   /** Silence of the peer after which it counts as gone. */
   readonly silence_ms: number;
   readonly tick_ms: number;
+  /** After so long without anything of what a receiver waits for it dials anew. */
+  readonly idle_ms: number;
   readonly backoffMin_ms: number;
   readonly backoffMax_ms: number;
 }
@@ -211,6 +213,7 @@ export const TIMING: Timing = {
   ping_ms: 4_000,
   silence_ms: 12_000,
   tick_ms: 1_000,
+  idle_ms: 60_000,
   backoffMin_ms: 200,
   backoffMax_ms: 5_000,
 };

@@ -156,6 +156,11 @@ export class Receiver {
     return this.#streams.size;
   }
 
+  /** A tunnel is open, which would not outlive the connection. */
+  get carriesTunnel(): boolean {
+    return [...this.#streams.values()].some(({ replies }) => replies !== undefined);
+  }
+
   open(request: Without<Open, "credit">): IncomingStream {
     this.#lastStream += 1;
     const stream = new IncomingStream(this.connection, this.#lastStream, this.#budget);

@@ -23,11 +23,12 @@ import type {
   UserDataHelp,
   UserDataReport,
 } from "./contract.ts";
-import { isRetryable } from "./errors.ts";
+import { isRetryable, peerError } from "./errors.ts";
 import type { ResumeStore } from "./handshake.ts";
 import type { DataIdentity } from "./identity.ts";
 import { Lanes } from "./lanes.ts";
 import { unlessAborted } from "./link.ts";
+import { Patience } from "./patience.ts";
 import { BASES_MAX, STREAMS_MAX, TIMING, type Timing } from "./protocol.ts";
 import { BlobTarget, receiveBlob } from "./receive-blob.ts";
 import { ContentsTarget } from "./contents-target.ts";
@@ -65,6 +66,7 @@ class DiallingReceiver implements DataReceiver, HotReceiver {
   readonly #world: World;
   readonly #options: ReceiverOptions;
   readonly #link: Lanes;
+  readonly #timing: Timing;
   readonly #slots = new Slots(STREAMS_MAX);
   readonly #memory = new MemoryBudget(MEMORY_BYTES);
   readonly #buffers = new BufferPool(MEMORY_BYTES / 2);
@@ -73,7 +75,8 @@ class DiallingReceiver implements DataReceiver, HotReceiver {
   constructor(world: World, options: ReceiverOptions) {
     this.#world = world;
     this.#options = options;
-    this.#link = new Lanes(world, { ...options, timing: { ...TIMING, ...options.timing } });
+    this.#timing = { ...TIMING, ...options.timing };
+    this.#link = new Lanes(world, { ...options, timing: this.#timing });
     this.#onProgress = options.onProgress ?? (() => undefined);
   }
 
@@ -102,7 +105,7 @@ class DiallingReceiver implements DataReceiver, HotReceiver {
       const { store } = this.#options;
       const target = new BlobTarget(ingest);
       const onPiece = (): void => this.#blobProgress(target);
-      const received = this.#overLink(signal, (receiver) =>
+      const received = this.#steadily(signal, (receiver) =>
         receiveBlob(receiver, target, { store, base, signal, onPiece }),
       );
       await keptOnFailure(received, target);
@@ -118,7 +121,7 @@ class DiallingReceiver implements DataReceiver, HotReceiver {
   ): Promise<FetchedRecipe> {
     const offered = bases.slice(0, BASES_MAX);
     return this.#slots.run(() =>
-      this.#overLink(signal, (receiver) =>
+      this.#steadily(signal, (receiver) =>
         receiveRecipe(receiver, this.#options.store, { component, bases: offered }, signal),
       ),
     );
@@ -136,7 +139,7 @@ class DiallingReceiver implements DataReceiver, HotReceiver {
     const onPiece = (): void => this.#contentsProgress(target);
     return this.#slots.run(async () => {
       do {
-        await this.#overLink(signal, (receiver) =>
+        await this.#steadily(signal, (receiver) =>
           receiveContents(receiver, target, place, { signal, onPiece }),
         );
       } while (!target.isWhole());
@@ -197,7 +200,7 @@ class DiallingReceiver implements DataReceiver, HotReceiver {
   ): Promise<UserDataReport> {
     const sizeBytesMax = this.#options.userDataBytesMax ?? Number.MAX_SAFE_INTEGER;
     const onPiece = (totalBytes: number): void => this.#userDataProgress(target, totalBytes);
-    const received = this.#overLink(signal, (receiver) =>
+    const received = this.#steadily(signal, (receiver) =>
       receiveUserData(receiver, target, { signal, sizeBytesMax, images, onPiece }),
     );
     const end = await keptOnFailure(received, target);
@@ -221,6 +224,35 @@ class DiallingReceiver implements DataReceiver, HotReceiver {
         this.#world.log.log("info", "the data connection broke; resuming", { cause });
       }
     }
+  }
+
+  /** As `#overLink`, for what comes without a pause: a connection that brings nothing is ended. */
+  #steadily<T>(signal: AbortSignal, work: (receiver: Receiver) => Promise<T>): Promise<T> {
+    const { clock } = this.#world;
+    const at = { now_ms: clock.monotonic(), bytes: this.wireBytes() };
+    const patience = new Patience(this.#timing.idle_ms, at);
+    return this.#overLink(signal, async (receiver) => {
+      patience.begin(clock.monotonic(), this.wireBytes());
+      const stop = this.#watch(receiver, patience);
+      try {
+        return await work(receiver);
+      } finally {
+        stop();
+      }
+    });
+  }
+
+  #watch(receiver: Receiver, patience: Patience): () => void {
+    const { clock } = this.#world;
+    const look = (): void => {
+      const isOver = patience.isOver(clock.monotonic(), this.wireBytes());
+      if (isOver && !receiver.carriesTunnel) {
+        receiver.connection.end(peerError("stalled", "a living connection brings nothing"));
+      }
+      cancel = clock.after(this.#timing.idle_ms / 4, look);
+    };
+    let cancel = clock.after(this.#timing.idle_ms / 4, look);
+    return () => cancel();
   }
 
   #blobProgress({ blob, position, wireBytes }: BlobTarget): void {
