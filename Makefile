@@ -5,9 +5,10 @@ NODE := node
 UNIT := 'src/**/*.test.ts'
 SYSTEM := 'test/system/*.test.ts'
 RATE ?= 50Mbit/s
+FIGURE5_RATE ?= 8Mbit/s
 COUNT ?= 1000000
 
-.PHONY: help setup check test unit system demo faults bench bench-transfer bench-hot bench-simulator catalogue fuzz clean format
+.PHONY: help setup check test unit system demo faults bench bench-transfer bench-hot bench-simulator catalogue figure5 fuzz clean format
 
 help:
 	@echo 'make demo    move real machines between two clouds on this machine (RATE=50Mbit/s, ARGS=--keep)'
@@ -19,6 +20,8 @@ help:
 	@echo 'make bench-transfer  the data plane against its peers, as root, an hour (ARGS=--only ID)'
 	@echo 'make bench-simulator  the simulator: speed, memory, growth, theory (minutes)'
 	@echo 'make bench-hot  hot migration against libvirt, and its parts against theirs, as root (FULL=1, ARGS=--only ID)'
+	@echo 'make bench-hot  the parts of hot migration against their peers'
+	@echo 'make figure5  the experiment of the paper on real machines, as root, half an hour (FIGURE5_RATE=8Mbit/s)'
 	@echo 'make clean   removes all that these made'
 
 setup:
@@ -56,6 +59,11 @@ fuzz: setup
 bench-transfer: setup
 	@scripts/setup bench
 	@$(NODE) bench/transfer/main.ts $(ARGS)
+
+figure5: setup
+	@scripts/setup bench
+	@$(NODE) bench/figure5/main.ts --rate '$(FIGURE5_RATE)' $(ARGS)
+	@oxfmt bench/RESULTS.md bench/results
 
 # What the Debian archive has now; `git diff` shows what changed.
 catalogue: setup

@@ -9,9 +9,11 @@ import { parseArgs } from "node:util";
 import { formatRate, parseRate } from "#core";
 import { testComponents } from "../../test/support/components.ts";
 import { headline, say } from "../demo/screen.ts";
+import { writePage } from "../page.ts";
 import { removeStale } from "../transfer/link.ts";
 import { openScene, SCENE, type Scene } from "./clouds.ts";
 import { Traveller, type Point } from "./experiment.ts";
+import { writeFigures, type Measured } from "./figures.ts";
 
 const APPLIANCES = resolve(import.meta.dirname, "../../examples/appliances");
 const POINTS = join(SCENE, "points.json");
@@ -69,6 +71,8 @@ async function main(): Promise<void> {
   });
   const sizes = values.sizes.split(",").map((size) => Number(size) * 1e6);
   if (!values.draw) await measure(parseRate(values.rate), sizes);
+  writeFigures(SCENE, JSON.parse(readFileSync(POINTS, "utf8")) as Measured);
+  writePage();
 }
 
 await main();
