@@ -11,6 +11,7 @@ import {
   addMigrateCommands,
   addMigrationCommands,
 } from "./commands-migration.ts";
+import { addSweepCommand } from "./commands-sweep.ts";
 import { addSimulateCommand } from "./commands-simulate.ts";
 import { SHELLS, completionScript, type Shell } from "./completion.ts";
 import { EXIT_OK, EXIT_USAGE, exitCodeOf } from "./exit-codes.ts";
@@ -97,6 +98,7 @@ function makeProgram(bench: Bench, version: string): Command {
   addAdviseCommand(program, bench);
   addMigrationCommands(program, bench);
   addSimulateCommand(program, bench);
+  addSweepCommand(program, bench);
   addCompletion(program, bench);
   return program;
 }

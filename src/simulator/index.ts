@@ -7,6 +7,7 @@ export { renderBars, renderLines, type BarPlot, type Line, type LinePlot } from 
 export { renderReport } from "./report.ts";
 export { renderSummary, seriesCsv, summaryOf } from "./summary.ts";
 export { parseScenario } from "./scenario.ts";
+export { parseSweep, sweepCsv, sweepRuns, type Sweep, type SweepRun } from "./sweep.ts";
 export { Run, type RunOptions } from "./run.ts";
 export { estimateMemory } from "./memory.ts";
 export { EventQueue } from "./event-queue.ts";
