@@ -20,7 +20,6 @@ help:
 	@echo 'make bench-transfer  the data plane against its peers, as root, an hour (ARGS=--only ID)'
 	@echo 'make bench-simulator  the simulator: speed, memory, growth, theory (minutes)'
 	@echo 'make bench-hot  hot migration against libvirt, and its parts against theirs, as root (FULL=1, ARGS=--only ID)'
-	@echo 'make bench-hot  the parts of hot migration against their peers'
 	@echo 'make figure5  the experiment of the paper on real machines, as root, half an hour (FIGURE5_RATE=8Mbit/s)'
 	@echo 'make clean   removes all that these made'
 
