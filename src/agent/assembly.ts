@@ -27,6 +27,8 @@ import { RatioCache } from "./migrations/ratios.ts";
 import type { MigrationTools } from "./migrations/tools.ts";
 import { Announcer, createOffers } from "./offers.ts";
 import type { Peers } from "./peers.ts";
+import { Selector } from "./selection.ts";
+import { Signers } from "./signers.ts";
 
 /** The rooms of one cloud, open: what an agent is made of, whatever is behind the contracts. */
 export interface Rooms {
@@ -103,6 +105,8 @@ export async function assemble(
     offer,
     machines,
     migrations,
+    signers: tools.signers,
+    selector: new Selector(tools),
     appliances: openAppliances(world, layout.appliances),
     accelerator: capabilities.accelerators[0] ?? "none",
     started_ms: world.clock.now(),
@@ -188,6 +192,7 @@ function toolsOf(
     ratios: new RatioCache(world, join(layout.cache, "ratios.json")),
     rates: new RateCache(world, join(layout.cache, "rates.json")),
     help: helpPolicyOf(config),
+    signers: new Signers(world, layout.signers, config.signatures.required),
     lineageBytesMax: config.lineage.keep ? config.lineage.bytesMax : 0,
     peerTimeout_ms: config.times.peerTimeout,
     retry_ms: config.times.retry,

@@ -82,6 +82,13 @@ const shape = z.strictObject({
       time: parsed(parseSeconds).default(3_600_000),
     })
     .prefault({}),
+  /** By whom components must be signed, by where they come from. */
+  signatures: z
+    .strictObject({
+      /** A cloud, a registry's HOST[:PORT], or `any`: signers of whom one must have signed. */
+      required: z.record(z.string().min(1).max(255), z.array(label).max(16)).default({}),
+    })
+    .prefault({}),
   /** Earlier copies of user data, so that a machine comes back at the cost of what has changed. */
   lineage: z
     .strictObject({

@@ -7,6 +7,12 @@ export interface Layout {
   readonly config: string;
   readonly socket: string;
   readonly agentKey: string;
+  /** The private key with which this cloud signs components. */
+  readonly signingKey: string;
+  /** Its public part, to be handed out. */
+  readonly signingPublicKey: string;
+  /** Public keys of those whose signatures count: NAME.pem. */
+  readonly signers: string;
   readonly data: string;
   readonly xmpp: string;
   readonly peers: string;
@@ -26,6 +32,9 @@ export function layoutOf(root: string): Layout {
     config: join(root, "cloud.yaml"),
     socket: join(root, "agent.sock"),
     agentKey: join(root, "keys", "agent.pem"),
+    signingKey: join(root, "keys", "signing.pem"),
+    signingPublicKey: join(root, "keys", "signing.pub"),
+    signers: join(root, "keys", "signers"),
     data: join(root, "keys", "data"),
     xmpp: join(root, "xmpp"),
     peers: join(root, "peers"),

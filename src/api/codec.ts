@@ -1,11 +1,11 @@
 /** Requests and answers as text, both ways. Everything read is decoded, then validated. */
 import { TesseraError, errorFromReport } from "#core";
 import type * as z from "zod";
+import type { Operation } from "./operation.ts";
 import {
   OPERATION_NAMES,
   operationOf,
   type Input,
-  type Operation,
   type OperationName,
   type Output,
   type ProgressOf,

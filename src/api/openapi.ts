@@ -2,7 +2,8 @@
 import type { Json } from "#core";
 import * as z from "zod";
 import { NDJSON } from "./codec.ts";
-import { OPERATION_NAMES, operationOf, type Operation, type OperationName } from "./operations.ts";
+import type { Operation } from "./operation.ts";
+import { OPERATION_NAMES, operationOf, type OperationName } from "./operations.ts";
 import * as view from "./views.ts";
 import * as word from "./words.ts";
 

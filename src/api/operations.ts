@@ -8,23 +8,12 @@
  * answers that they do not know, while an unknown member of a request is refused.
  */
 import * as z from "zod";
-import { digest, list, milliseconds, name } from "./scalars.ts";
+import { componentOperations } from "./component-operations.ts";
+import type { Operation } from "./operation.ts";
+import { list, milliseconds, name } from "./scalars.ts";
 import * as imports from "./imports.ts";
 import * as view from "./views.ts";
 import * as word from "./words.ts";
-
-export interface Operation {
-  readonly method: "GET" | "POST" | "DELETE";
-  /** Members of the input stand in braces. */
-  readonly path: `/v1/${string}`;
-  readonly summary: string;
-  readonly input: z.ZodObject;
-  readonly result: z.ZodType;
-  /** Present for operations that stream. */
-  readonly progress?: z.ZodType;
-  /** Default {@link BODY_BYTES_MAX}. */
-  readonly bodyBytesMax?: number;
-}
 
 export const BODY_BYTES_MAX = 16 * 2 ** 20;
 const FILES_BODY_BYTES_MAX = 64 * 2 ** 20;
@@ -103,87 +92,6 @@ const agentOperations = {
   },
 } as const satisfies Record<string, Operation>;
 
-const componentOperations = {
-  "component.list": {
-    method: "GET",
-    path: "/v1/components",
-    summary: "The repository's components",
-    input: z.strictObject({ kind: view.kind.exactOptional() }),
-    result: z.object({ components: list(word.component) }),
-  },
-  "component.show": {
-    method: "GET",
-    path: "/v1/components/{component}",
-    summary: "One component by name, name@version, kind/name, digest or its first digits",
-    input: z.strictObject({ component: name }),
-    result: z.object({ component: word.component, pinnedBy: list(z.string()) }),
-  },
-  "component.build": {
-    method: "POST",
-    path: "/v1/components/build",
-    summary: "Builds a component from a recipe and adds it",
-    input: z.strictObject({
-      recipe: view.fileText,
-      /** Absent: package versions are resolved, and the answer's lock is new. */
-      lock: view.fileText.exactOptional(),
-      /** The recipes that this one stands on, with their locks, lowest first. */
-      bases: list(view.lockedRecipe),
-      /** Resolve package versions anew although a lock is given. */
-      relock: optionalTrue,
-    }),
-    progress: view.buildProgress,
-    result: view.built,
-  },
-  "component.add": {
-    method: "POST",
-    path: "/v1/components",
-    summary: "Adds components from an EROFS image or from an OCI image layout",
-    input: z.strictObject({ source: view.componentSource }),
-    result: z.object({ components: list(word.component) }),
-  },
-  "component.push": {
-    method: "POST",
-    path: "/v1/components/push",
-    summary: "Sends a component to an OCI registry",
-    input: z.strictObject({
-      component: name,
-      to: view.registryReference,
-      access: view.registryAccess,
-    }),
-    progress: view.registryProgress,
-    result: view.carried,
-  },
-  "component.pull": {
-    method: "POST",
-    path: "/v1/components/pull",
-    summary: "Fetches a component from an OCI registry",
-    input: z.strictObject({ from: view.registryReference, access: view.registryAccess }),
-    progress: view.registryProgress,
-    result: view.carried,
-  },
-  "component.verify": {
-    method: "POST",
-    path: "/v1/components/verify",
-    summary: "Reads and hashes one component or all",
-    input: z.strictObject({ component: name.exactOptional() }),
-    result: view.verifyReport,
-  },
-  "component.remove": {
-    method: "DELETE",
-    path: "/v1/components/{component}",
-    summary: "Removes a component that nothing uses",
-    input: z.strictObject({ component: name }),
-    result: z.object({ removed: digest }),
-  },
-  "component.collect": {
-    method: "POST",
-    path: "/v1/components/collect",
-    summary: "Removes blobs that no component names",
-    input: z.strictObject({ dryRun: optionalTrue }),
-    result: view.collectReport,
-  },
-} as const satisfies Record<string, Operation>;
-
 const machineOperations = {
   "appliance.check": {
     method: "POST",
@@ -223,10 +131,13 @@ const machineOperations = {
   "machine.create": {
     method: "POST",
     path: "/v1/machines",
-    summary: "Makes a machine of an appliance, stopped, with a fresh user data block",
+    summary: "Makes a machine of an appliance or of features, with fresh user data",
     input: z.strictObject({
       name,
-      appliance: name,
+      /** Either this or `features`. */
+      appliance: name.exactOptional(),
+      /** An appliance file, whose components may be ranges of versions and at other clouds. */
+      features: view.fileText.exactOptional(),
       files: list(view.instanceFile).exactOptional(),
     }),
     result: word.machine,
@@ -239,6 +150,13 @@ const machineOperations = {
     input: imports.importInput,
     progress: imports.importProgress,
     result: imports.importResult,
+  },
+  "machine.select": {
+    method: "POST",
+    path: "/v1/selections",
+    summary: "What there is for a machine's features, here and elsewhere",
+    input: z.strictObject({ features: view.fileText }),
+    result: view.selection,
   },
   "machine.list": {
     method: "GET",

@@ -5,6 +5,7 @@ import {
   component,
   componentDescription,
   componentKind,
+  componentReference,
   constraint,
   errorReport,
   fragment,
@@ -87,11 +88,27 @@ export const verifyReport = z.object({
   ),
 });
 
-/** Equal to the repository room's CollectReport. */
-export const collectReport = z.object({
-  removed: list(z.object({ digest, sizeBytes: bytes })),
-  bytes,
-  dryRun: z.boolean(),
+/** A signature of a component, as this cloud sees it. */
+export const checkedSignature = z.object({
+  component: digest,
+  componentName: text,
+  /** sha256 of the signer's public key. */
+  key: digest,
+  /** Absent for a key that is not known here. */
+  signer: text.exactOptional(),
+  valid: z.boolean().exactOptional(),
+});
+
+export const verified = z.object({
+  ...verifyReport.shape,
+  signatures: list(checkedSignature).exactOptional(),
+});
+
+export const signed = z.object({
+  component: digest,
+  key: digest,
+  /** The signer's public key as PEM: what others put among their signers. */
+  publicKey: text,
 });
 
 /** Equal to the compose room's UnmetConstraint. */
@@ -101,6 +118,31 @@ export const unmetConstraint = z.object({
   level: z.enum(["binary", "package", "architecture", "os"]),
   need: z.union([constraint, z.object({ type: z.literal("architecture"), name: text })]),
   found: text.exactOptional(),
+});
+
+/** What was found for the features of a machine. */
+export const selection = z.object({
+  features: list(
+    z.object({
+      wish: text,
+      kind: componentKind,
+      component: componentReference.exactOptional(),
+      held: z.boolean(),
+      /** Clouds that would send it. */
+      clouds: list(text),
+      reason: text.exactOptional(),
+    }),
+  ),
+  unmet: list(unmetConstraint),
+  fits: z.boolean(),
+  fetchBytes: bytes,
+});
+
+/** Equal to the repository room's CollectReport. */
+export const collectReport = z.object({
+  removed: list(z.object({ digest, sizeBytes: bytes })),
+  bytes,
+  dryRun: z.boolean(),
 });
 
 export const applianceCheck = z.object({

@@ -121,13 +121,21 @@ function addReading(component: Command, bench: Bench): void {
   });
   const verify = leaf(component, "verify [component]", {
     summary: "read and hash one component, or all; exit code 6 when something is corrupt",
-    examples: ["tessera component verify", "tessera component verify nginx"],
-  });
-  act(bench, verify, async (session, [name]) => {
-    const input = name === undefined ? {} : { component: name };
+    examples: [
+      "tessera component verify",
+      "tessera component verify nginx",
+      "tessera component verify nginx --signed-by builders",
+    ],
+  }).option("--signed-by <signer>", "exit code 3 unless this signer's signature is valid");
+  act<{ signedBy?: string }>(bench, verify, async (session, [name], { signedBy }) => {
+    const input = {
+      ...(name === undefined ? {} : { component: name }),
+      ...(signedBy === undefined ? {} : { signedBy }),
+    };
     const report = await session.call("component.verify", input);
     session.print(report, renderVerify);
-    return report.findings.length === 0 ? 0 : 6;
+    const broken = report.signatures?.some(({ valid }) => valid === false) ?? false;
+    return report.findings.length === 0 && !broken ? 0 : 6;
   });
 }
 

@@ -1,7 +1,7 @@
 /** `tessera appliance …` and `tessera machine …`. */
 import { stat } from "node:fs/promises";
 import { basename, resolve } from "node:path";
-import type { Input } from "#api";
+import type { FileText, Input } from "#api";
 import { TesseraError } from "#core";
 import type { Command } from "commander";
 import {
@@ -11,6 +11,8 @@ import {
   renderMachine,
   renderMachines,
 } from "./render-lists.ts";
+import { featuresOf, withFeatures, type FeatureFlags } from "./features.ts";
+import { renderSelection } from "./render-selection.ts";
 import { act, leaf, type Bench, type Session } from "./session.ts";
 import { readBytes, readText } from "./texts.ts";
 import { parseDuration, printable } from "./values.ts";
@@ -96,8 +98,9 @@ export function addMachineCommands(root: Command, bench: Bench): void {
   addConsole(machine, bench);
 }
 
-interface CreateOptions {
-  readonly appliance: string;
+interface CreateOptions extends FeatureFlags {
+  readonly appliance?: string;
+  readonly dryRun?: boolean;
   readonly file: readonly string[];
   readonly start?: boolean;
 }
@@ -107,13 +110,15 @@ const FILES_BYTES_MAX = 44 * 2 ** 20;
 
 function addCreate(machine: Command, bench: Bench): void {
   const create = leaf(machine, "create <name>", {
-    summary: "make a machine of an appliance, with a fresh user data block",
+    summary: "make a machine of an appliance or of features, with a fresh user data block",
     examples: [
+      "tessera machine create web-1 --kernel kernel-cloud --os debian-12 --program 'nginx@>=1.22' --cpus 2 --memory 1G --data 10G --dry-run",
       "tessera machine create web-1 --appliance web --start",
       "tessera machine create web-1 --appliance web --file /srv/index.html=./index.html",
     ],
   })
-    .requiredOption("--appliance <appliance>", "name or digest")
+    .option("--appliance <appliance>", "name or digest of an appliance that is kept here")
+    .option("--dry-run", "with features: only say what is held, what would be fetched, from whom")
     .option(
       "--file <guest=host>",
       "put a file into the machine, with its permissions; may be repeated",
@@ -121,15 +126,45 @@ function addCreate(machine: Command, bench: Bench): void {
       [],
     )
     .option("--start", "start it at once");
+  withFeatures(create);
   act<CreateOptions>(bench, create, async (session, [name = ""], options) => {
     const files = await Promise.all(options.file.map((value) => readInstanceFile(bench, value)));
     const sizeBytes = files.reduce((sum, file) => sum + file.contentBase64.length * 0.75, 0);
     if (sizeBytes > FILES_BYTES_MAX) throw tooMuch();
-    const input = { name, appliance: options.appliance, files };
-    let made = await session.call("machine.create", input);
+    const what = await ofWhat(bench, name, options);
+    if ("features" in what) {
+      const selection = await session.call("machine.select", what);
+      if (options.dryRun === true) {
+        session.print(selection, renderSelection);
+        return selection.fits ? 0 : 3;
+      }
+      session.remark(renderSelection(selection));
+    }
+    let made = await session.call("machine.create", { name, files, ...what });
     if (options.start === true) made = await session.call("machine.start", { machine: made.uuid });
     session.print(made, renderMachine);
+    return 0;
   });
+}
+
+type MadeOf = { readonly appliance: string } | { readonly features: FileText };
+
+async function ofWhat(bench: Bench, name: string, options: CreateOptions): Promise<MadeOf> {
+  const features = await featuresOf(name, options, bench.surroundings.directory);
+  const { appliance } = options;
+  if (features !== undefined && appliance === undefined) return { features };
+  if (features === undefined && appliance !== undefined && options.dryRun !== true) {
+    return { appliance };
+  }
+  throw new TesseraError(
+    "misuse",
+    "cli.usage",
+    "a machine is made of an appliance or of features",
+    {
+      remedy:
+        "give --appliance, or --features FILE, or --kernel and --os; --dry-run is for features",
+    },
+  );
 }
 
 type InstanceFiles = NonNullable<Input<"machine.create">["files"]>;

@@ -1,4 +1,4 @@
-/** `tessera component push` and `pull`: components in OCI registries. */
+/** `tessera component push`, `pull` and `sign`. */
 import { join, resolve } from "node:path";
 import type { Input, ProgressOf } from "#api";
 import { formatBytes, shortDigest } from "#core";
@@ -43,6 +43,7 @@ export function addRegistryCommands(component: Command, bench: Bench): void {
       ],
     }),
   );
+  addSign(component, bench);
   act<RegistryFlags>(bench, pull, async (session, [from = ""], flags) => {
     const access = await readAccess(bench.surroundings, flags);
     const view = session.progress(renderCarrying);
@@ -50,6 +51,25 @@ export function addRegistryCommands(component: Command, bench: Bench): void {
     view.end();
     session.remark(`fetched ${bytes(result.movedBytes)}`);
     session.print(result, (value) => renderComponents([value.component]));
+  });
+}
+
+function addSign(component: Command, bench: Bench): void {
+  const sign = leaf(component, "sign <component>", {
+    summary: "sign a component; other clouds may require that",
+    examples: [
+      "tessera component sign nginx    (with this cloud's own signing key)",
+      "tessera component sign nginx --key ./builders.pem",
+    ],
+  }).option("--key <file>", "an Ed25519 private key as PEM");
+  act<{ key?: string }>(bench, sign, async (session, [name = ""], { key }) => {
+    const path = key === undefined ? undefined : resolve(bench.surroundings.directory, key);
+    const pem = path === undefined ? {} : { key: await readText(path) };
+    const result = await session.call("component.sign", { component: name, ...pem });
+    session.print(
+      result,
+      (value) => `signed ${value.component}\nby ${value.key}\n${value.publicKey}`,
+    );
   });
 }
 

@@ -373,7 +373,7 @@ const USAGE: readonly (readonly [readonly string[], RegExp])[] = [
   [["machine", "ls", "--colour"], /unknown option '--colour'/],
   [["machine", "ls", "extra"], /too many arguments/],
   [["machine", "show"], /missing required argument 'machine'/],
-  [["machine", "create", "x"], /required option '--appliance <appliance>'/],
+  [["machine", "create", "x"], /a machine is made of an appliance or of features/],
   [["machine", "create", "x", "--appliance", "a", "--file", "oops"], /is not GUEST=HOST/],
   [["import", "x"], /the machine needs a name/],
   [["import", "x", "--name", "a", "--port", "80"], /write for instance http=80/],

@@ -54,14 +54,26 @@ function joined(words: readonly string[]): string {
 }
 
 export function renderVerify(report: Output<"component.verify">): string {
-  const { components, blobs, bytes, findings } = report;
+  const { components, blobs, bytes, findings, signatures = [] } = report;
   const counts = `${plural(components, "component")} and ${plural(blobs, "blob")}`;
   const summary = `read ${counts}, ${formatBytes(bytes)}: ${
     findings.length === 0 ? "all is well" : plural(findings.length, "problem")
   }\n`;
-  if (findings.length === 0) return summary;
   const rows = findings.map((one) => [one.problem, one.component ?? "-", one.digest]);
-  return summary + renderTable(titles("PROBLEM", "COMPONENT", "DIGEST"), rows);
+  const problems =
+    rows.length === 0 ? "" : renderTable(titles("PROBLEM", "COMPONENT", "DIGEST"), rows);
+  return summary + problems + renderSignatures(signatures);
+}
+
+type Signatures = NonNullable<Output<"component.verify">["signatures"]>;
+
+function renderSignatures(signatures: Signatures): string {
+  if (signatures.length === 0) return "";
+  const rows = signatures.map(({ componentName, key, signer, valid }) => {
+    const verdict = valid === undefined ? "key not known here" : valid ? "valid" : "WRONG";
+    return [componentName, verdict, signer ?? "-", shortDigest(key)];
+  });
+  return renderTable(titles("SIGNED", "SIGNATURE", "SIGNER", "KEY"), rows);
 }
 
 export function renderCollect({ removed, bytes, dryRun }: Output<"component.collect">): string {
@@ -120,14 +132,18 @@ function limitOf(milliseconds: number | undefined): string {
 
 export function renderCheck({ appliance, fits, unmet }: ApplianceCheck): string {
   const verdict = `${appliance.name}: ${fits ? "fits" : "does not fit"}\n`;
+  const table = unmet.length === 0 ? "" : renderUnmet(unmet);
+  return `${verdict}${table}\n${renderAppliance(appliance)}`;
+}
+
+export function renderUnmet(unmet: ApplianceCheck["unmet"]): string {
   const rows = unmet.map(({ level, componentName, need, found }) => [
     level,
     componentName,
     needText(need),
     found ?? "nothing",
   ]);
-  const table = renderTable(titles("LEVEL", "COMPONENT", "NEEDS", "FOUND"), rows, "  ");
-  return `${verdict}${rows.length === 0 ? "" : table}\n${renderAppliance(appliance)}`;
+  return renderTable(titles("LEVEL", "COMPONENT", "NEEDS", "FOUND"), rows, "  ");
 }
 
 type Need = ApplianceCheck["unmet"][number]["need"];

@@ -64,9 +64,8 @@ const duration = z.string({ error: DURATION }).transform((value, context) => {
   return z.NEVER;
 });
 
-const COMPONENT =
-  "must name a component: name, name@version, kind/name, kind/name@version or a digest";
-const component = text(/^[A-Za-z0-9][A-Za-z0-9.+~:@/_-]{0,199}$/, COMPONENT);
+const COMPONENT = "must name a component: name, name@version, name@range, kind/name or a digest";
+const component = text(/^[A-Za-z0-9][A-Za-z0-9.+~:@/_<>=,-]{0,199}$/, COMPONENT);
 
 const PORT_NAME =
   "must be a name of 1 to 32 lower-case letters, digits and hyphens, starting with a letter";

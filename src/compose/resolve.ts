@@ -4,6 +4,7 @@ import { TesseraError, canonicalJson, referenceOf } from "#core";
 import type { Appliance, Component, ComponentKind, Digest } from "#core";
 import type { ComponentStore } from "#repository";
 import type { ApplianceRecipe } from "./contract.ts";
+import { choicesFor, isRange, parseWish } from "./wish.ts";
 
 /**
  * The digest that names a composition: sha256 over the canonical JSON of the list of component
@@ -49,13 +50,32 @@ async function resolve(
   kind: ComponentKind,
   text: string,
 ): Promise<Component> {
-  const component = await store.resolve(isBareName(text) ? `${kind}/${text}` : text);
+  const component = isRange(text)
+    ? await newestOf(store, kind, text)
+    : await store.resolve(isBareName(text) ? `${kind}/${text}` : text);
   const found = component.description.kind;
   if (found === kind) return component;
   const message = `"${text}" is a component of kind ${found}; a ${kind} is needed here`;
   throw new TesseraError("misuse", "compose.kind-mismatch", message, {
     subject: component.id,
     remedy: `name a component of kind ${kind}`,
+  });
+}
+
+/** @throws `repository.component-unknown`, `compose.wish-invalid` (misuse) */
+async function newestOf(
+  store: ComponentStore,
+  kind: ComponentKind,
+  text: string,
+): Promise<Component> {
+  const { held, nearest } = choicesFor(parseWish(kind, text), await store.list(), []);
+  const [newest] = held;
+  if (newest !== undefined) return newest;
+  const there = nearest.length === 0 ? "" : `; there is ${nearest.join(", ")}`;
+  const message = `no component meets "${text}"${there}`;
+  throw new TesseraError("misuse", "repository.component-unknown", message, {
+    subject: text,
+    remedy: 'see "tessera component ls"',
   });
 }
 

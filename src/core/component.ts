@@ -69,6 +69,14 @@ export interface Component {
   readonly description: ComponentDescription;
 }
 
+/** A detached signature of a component's manifest and id (doc/registries.md, "Signatures"). */
+export interface ComponentSignature {
+  /** sha256 of the signer's public key, SPKI DER. */
+  readonly key: Digest;
+  /** Ed25519, base64. */
+  readonly signature: string;
+}
+
 export interface BlobReference {
   readonly digest: Digest;
   readonly sizeBytes: number;

@@ -24,13 +24,14 @@ export interface Peer {
 }
 
 /**
- * Jingle's actions (XEP-0166), and three queries: for an offer, for a plan, and for components that
- * a cloud would send to another one's destination.
+ * Jingle's actions (XEP-0166), and four queries: for an offer, for a plan, for components that a
+ * cloud would send to another one's destination, and for what it holds of some names.
  */
 export type MessageAction =
   | "offer-get"
   | "plan-get"
   | "component-offer"
+  | "component-find"
   | "session-initiate"
   | "session-info"
   | "session-terminate";

@@ -26,6 +26,7 @@ const ACTIONS = [
   "offer-get",
   "plan-get",
   "component-offer",
+  "component-find",
   "session-initiate",
   "session-info",
   "session-terminate",

@@ -25,7 +25,12 @@ export const DATA_NS = "urn:tessera:data:1";
 /** Offers in presence. */
 export const OFFER_NS = "urn:tessera:offer:1";
 
-const QUERIES: ReadonlySet<MessageAction> = new Set(["offer-get", "plan-get", "component-offer"]);
+const QUERIES: ReadonlySet<MessageAction> = new Set([
+  "offer-get",
+  "plan-get",
+  "component-offer",
+  "component-find",
+]);
 
 export function isQuery(action: MessageAction): boolean {
   return QUERIES.has(action);

@@ -91,6 +91,7 @@ export function transportSuite(name: string, open: () => Promise<TransportPair>)
       const actions = [
         "plan-get",
         "component-offer",
+        "component-find",
         "session-initiate",
         "session-terminate",
       ] as const;

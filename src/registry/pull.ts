@@ -1,4 +1,11 @@
-import { hasCode, type BlobReference, type Component, type Digest, type World } from "#core";
+import {
+  hasCode,
+  type BlobReference,
+  type Component,
+  type ComponentSignature,
+  type Digest,
+  type World,
+} from "#core";
 import {
   MANIFEST_BYTES_MAX,
   MANIFEST_TYPE,
@@ -11,6 +18,7 @@ import { downloadBlob } from "./download.ts";
 import { fetchManifest, type FetchedManifest } from "./manifests.ts";
 import { formatReference } from "./reference.ts";
 import { Session } from "./session.ts";
+import { findSignatures } from "./signatures.ts";
 
 /** Bytes after which what has come is made durable. */
 const CHECKPOINT_BYTES = 32 * 2 ** 20;
@@ -23,8 +31,11 @@ export interface OfferedComponent {
 }
 
 export interface PullOptions extends CarryOptions {
-  /** Throws when the component is not to be had; nothing but its manifest was fetched then. */
-  readonly admits?: (offered: OfferedComponent, session: Session) => Promise<void>;
+  /** Throws when the component is not to be had; nothing but manifests was fetched then. */
+  readonly admits?: (
+    offered: OfferedComponent,
+    signatures: readonly ComponentSignature[],
+  ) => Promise<void>;
 }
 
 /**
@@ -61,14 +72,21 @@ async function take(
   const { content, digest, sizeBytes } = fetched;
   const manifest = { digest, sizeBytes };
   const { config, image, fragments } = readManifest(manifest, content);
-  await options.admits?.({ id: image.digest, manifest, sizeBytes: image.sizeBytes }, session);
+  const offered = { id: image.digest, manifest, sizeBytes: image.sizeBytes };
+  const signatures = await findSignatures(session, offered);
+  await options.admits?.(offered, signatures);
   let movedBytes = 0;
   for (const blob of [config, fragments, image]) {
     movedBytes += await takeBlob(session, store, blob, options);
   }
   const ingest = await store.ingest(manifest, options.signal);
   if (ingest !== undefined) await ended(ingest, () => fill(ingest, content));
-  return { component: await store.admit(manifest), movedBytes };
+  const component = await store.admit(manifest);
+  const same = component.manifest.digest === digest;
+  if (same && signatures.length > 0) {
+    await store.addSignatures(component.id, { signatures, own: false });
+  }
+  return { component, movedBytes };
 }
 
 async function fill(ingest: Ingest, content: Uint8Array): Promise<void> {

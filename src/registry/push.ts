@@ -5,6 +5,7 @@ import { referenceInvalid } from "./errors.ts";
 import { putManifest } from "./manifests.ts";
 import { formatReference, tagOf } from "./reference.ts";
 import { Session } from "./session.ts";
+import { putSignatures } from "./signatures.ts";
 import { hasBlob, uploadBlob } from "./upload.ts";
 
 /**
@@ -33,6 +34,7 @@ export async function pushComponent(
     }
     const content = await readBlob(store, component.manifest);
     await putManifest(session, tag, { content, mediaType: MANIFEST_TYPE });
+    await putSignatures(session, component, await store.signatures(component.id));
     return { component, reference: formatReference({ host, name, tag }), movedBytes };
   } finally {
     session.close();

@@ -1,4 +1,11 @@
-import type { BlobReference, Component, ComponentDescription, Digest, Fragment } from "#core";
+import type {
+  BlobReference,
+  Component,
+  ComponentDescription,
+  ComponentSignature,
+  Digest,
+  Fragment,
+} from "#core";
 import type { ContentSource, Recipe } from "#image";
 
 /**
@@ -167,6 +174,19 @@ export interface ComponentStore {
    */
   imagePath(id: Digest): Promise<string>;
   fragments(id: Digest): Promise<Fragment[]>;
+
+  /** Signatures that are kept of a held component; nobody has verified them here. */
+  signatures(id: Digest): Promise<ComponentSignature[]>;
+  /**
+   * Keeps signatures of a held component, at most 16 and one for each key. Those of others (`own`
+   * is false) displace none that are there.
+   *
+   * @throws `repository.component-unknown`
+   */
+  addSignatures(
+    id: Digest,
+    added: { readonly signatures: readonly ComponentSignature[]; readonly own: boolean },
+  ): Promise<void>;
 
   /**
    * Adds to what an owner pins. The ids need not be held yet: a pinned blob or part is not

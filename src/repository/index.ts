@@ -1,5 +1,13 @@
 export type * from "./contract.ts";
 export { MANIFEST_BYTES_MAX, MANIFEST_TYPE } from "./layout.ts";
 export { readManifest } from "./manifest.ts";
+export {
+  packageSignatures,
+  readSignatures,
+  SIGNATURES_BYTES_MAX,
+  signatureTag,
+  signedBytes,
+  type Signable,
+} from "./signature.ts";
 export { openRepository, type RepositoryOptions } from "./open.ts";
 export { summaryOf } from "./summary.ts";

@@ -11,6 +11,7 @@ import { Locks } from "./locks.ts";
 import { PackFiles } from "./packs.ts";
 import type { Parts } from "./parts.ts";
 import { Pins } from "./pins.ts";
+import { SignatureIndex } from "./signature-index.ts";
 import { LayoutStore } from "./store.ts";
 
 const MARKER = canonicalJson({ imageLayoutVersion: "1.0.0" });
@@ -60,7 +61,8 @@ function assemble(
   const fileIndex = new FileIndex({ world, layout, blobs, locks, catalogue });
   const packs = new PackFiles(world, layout, packBytesMax);
   const { bootId } = identity;
-  const rooms = { blobs, locks, leases, pins, catalogue, collector, fileIndex, packs };
+  const signatures = new SignatureIndex({ world, blobs, leases, catalogue });
+  const rooms = { blobs, locks, leases, pins, catalogue, collector, fileIndex, packs, signatures };
   return { world, layout, bootId, ...rooms };
 }
 

@@ -8,6 +8,7 @@ import type { Layout } from "./layout.ts";
 import type { Leases } from "./leases.ts";
 import type { Locks } from "./locks.ts";
 import type { Pins } from "./pins.ts";
+import type { SignatureIndex } from "./signature-index.ts";
 
 /** What a store is made of; one set per opened repository. */
 export interface Parts {
@@ -21,6 +22,7 @@ export interface Parts {
   readonly collector: Collector;
   readonly fileIndex: FileIndex;
   readonly packs: PackCache;
+  readonly signatures: SignatureIndex;
   /** Of the boot that this process lives in. */
   readonly bootId: string;
 }

@@ -7,10 +7,11 @@ import {
   type BlobReference,
   type Component,
   type ComponentDescription,
+  type ComponentSignature,
   type Digest,
   type Fragment,
 } from "#core";
-import type { ContentSource } from "#image";
+import { bufferSource, type ContentSource } from "#image";
 import { finish } from "./blobs.ts";
 import type {
   Assembly,
@@ -41,6 +42,7 @@ import { packageComponent, referenceName } from "./packaging.ts";
 import type { Parts } from "./parts.ts";
 import { ImageContents, sourceOfBlob } from "./reader.ts";
 import { selectComponent } from "./resolve.ts";
+import { withoutSignatures } from "./signature-index.ts";
 import { entriesOf, Verification } from "./verify.ts";
 
 const COPY_BYTES = 2 ** 20;
@@ -80,7 +82,7 @@ export class LayoutStore implements ComponentStore {
     const packed = packageComponent(description, fragments, image);
     await this.#put(image, source.image);
     for (const blob of [packed.config, packed.fragments, packed.manifest]) {
-      await this.#put(blob, sourceOf(blob.content));
+      await this.#put(blob, bufferSource(blob.content));
     }
     const component = await this.#admit(packed.manifest, "replace");
     await this.#parts.fileIndex.prepare(component);
@@ -142,6 +144,20 @@ export class LayoutStore implements ComponentStore {
 
   async fragments(id: Digest): Promise<Fragment[]> {
     return this.#parts.catalogue.fragments(await this.#require(id));
+  }
+
+  async signatures(id: Digest): Promise<ComponentSignature[]> {
+    return this.#parts.signatures.of(await this.#require(id));
+  }
+
+  async addSignatures(
+    id: Digest,
+    added: { readonly signatures: readonly ComponentSignature[]; readonly own: boolean },
+  ): Promise<void> {
+    const component = await this.#require(id);
+    await this.#parts.signatures.add(component, added, async ({ manifest, blobs }) => {
+      for (const blob of [...blobs, manifest]) await this.#put(blob, bufferSource(blob.content));
+    });
   }
 
   pin(owner: string, ids: readonly Digest[]): Promise<void> {
@@ -272,7 +288,8 @@ export class LayoutStore implements ComponentStore {
     }
     const index = await catalogue.index();
     const old = new Set(await entriesOf(catalogue, component.id).then(digestsOf));
-    const others = index.manifests.filter(({ digest }) => !old.has(digest));
+    const kept = index.manifests.filter(({ digest }) => !old.has(digest));
+    const others = withoutSignatures(kept, old);
     await catalogue.replace(index, [...others, entryOf(component, others)]);
   }
 
@@ -287,10 +304,8 @@ export class LayoutStore implements ComponentStore {
     const blobs = component === undefined ? [] : await this.blobsOf(component.manifest);
     const index = await catalogue.index();
     const removed = new Set(digestsOf(entries));
-    await catalogue.replace(
-      index,
-      index.manifests.filter(({ digest }) => !removed.has(digest)),
-    );
+    const kept = index.manifests.filter(({ digest }) => !removed.has(digest));
+    await catalogue.replace(index, withoutSignatures(kept, removed));
     return [...removed, id, ...digestsOf(blobs)];
   }
 }
@@ -322,15 +337,6 @@ function requireReference({ digest, sizeBytes }: BlobReference): void {
   if (isDigest(digest) && Number.isSafeInteger(sizeBytes) && sizeBytes >= 0) return;
   const message = `"${digest}" with ${sizeBytes} bytes does not name a blob`;
   throw new TesseraError("misuse", "repository.blob-invalid", message, { subject: digest });
-}
-
-function sourceOf(content: Uint8Array): ContentSource {
-  return {
-    sizeBytes: content.length,
-    read: async (target, position) => {
-      target.set(content.subarray(position, position + target.length));
-    },
-  };
 }
 
 /** What is wrong with a component that is added here is the caller's. */

@@ -12,7 +12,6 @@ type ComponentOperations = Pick<
   | "component.show"
   | "component.build"
   | "component.add"
-  | "component.verify"
   | "component.remove"
   | "component.collect"
 >;
@@ -42,10 +41,6 @@ export function componentHandlers(parts: Parts): ComponentOperations {
       await parts.offerChanged();
       return { components };
     },
-    "component.verify": async ({ component }) => {
-      const id = component === undefined ? undefined : await idOf(store, component);
-      return await store.verify(id);
-    },
     "component.remove": async ({ component: text }) => {
       const id = await idOf(store, text);
       await store.remove(id);
@@ -57,7 +52,7 @@ export function componentHandlers(parts: Parts): ComponentOperations {
 }
 
 /** A damaged component is not found by its name; by its whole digest it must be. */
-async function idOf(store: ComponentStore, text: string): Promise<Digest> {
+export async function idOf(store: ComponentStore, text: string): Promise<Digest> {
   return isDigest(text) ? text : (await store.resolve(text)).id;
 }
 

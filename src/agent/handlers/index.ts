@@ -7,6 +7,7 @@ import { machineHandlers } from "./machines.ts";
 import { migrationHandlers } from "./migrations.ts";
 import type { Parts } from "./parts.ts";
 import { registryHandlers } from "./registries.ts";
+import { signatureHandlers } from "./signatures.ts";
 
 /** What the agent does for each operation of its API. */
 export function createHandlers(parts: Parts): Handlers {
@@ -14,6 +15,7 @@ export function createHandlers(parts: Parts): Handlers {
     ...federationHandlers(parts),
     ...componentHandlers(parts),
     ...registryHandlers(parts),
+    ...signatureHandlers(parts),
     ...machineHandlers(parts),
     ...migrationHandlers(parts),
     ...adviceHandlers(parts),

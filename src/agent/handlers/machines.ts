@@ -13,6 +13,7 @@ type MachineOperations = Pick<
   | "appliance.remove"
   | "machine.create"
   | "machine.import"
+  | "machine.select"
   | "machine.list"
   | "machine.show"
   | "machine.start"
@@ -36,9 +37,22 @@ export function machineHandlers(parts: Parts): MachineOperations {
     "appliance.list": async () => ({ appliances: await appliances.list() }),
     "appliance.show": ({ appliance }) => appliances.resolve(appliance),
     "appliance.remove": async ({ appliance }) => ({ removed: await appliances.remove(appliance) }),
-    "machine.create": async (input) => {
-      const appliance = await appliances.resolve(input.appliance);
-      return await machines.create(input.name, appliance, filesOf(input));
+    "machine.select": async ({ features: { text, fileName } }) =>
+      (await parts.selector.select(parseAppliance(text, fileName))).selection,
+    "machine.create": async (input, { signal }) => {
+      if ((input.appliance === undefined) === (input.features === undefined)) throw whatOf(input);
+      const files = filesOf(input);
+      if (input.appliance !== undefined) {
+        const appliance = await appliances.resolve(input.appliance);
+        return await machines.create(input.name, appliance, files);
+      }
+      const { text = "", fileName = "" } = input.features ?? {};
+      const recipe = parseAppliance(text, fileName);
+      return await parts.selector.obtain(recipe, signal, async (appliance) => {
+        const machine = await machines.create(input.name, appliance, files);
+        await parts.offerChanged();
+        return machine;
+      });
     },
     "machine.import": async (input, context) => {
       const result = await importMachine(parts, input, context);
@@ -66,6 +80,11 @@ export function machineHandlers(parts: Parts): MachineOperations {
     "machine.console": async ({ machine, offset }) =>
       await consoleChunk(parts, (await machines.store.resolve(machine)).machine, offset ?? 0),
   };
+}
+
+function whatOf({ name }: Input<"machine.create">): TesseraError {
+  const message = `machine "${name}" is to be made of an appliance or of features, of one of them`;
+  return new TesseraError("misuse", "agent.machine-of-what", message, { subject: name });
 }
 
 function filesOf({ files }: Input<"machine.create">) {

@@ -11,6 +11,8 @@ import type { Machines } from "../machines.ts";
 import type { Migrations } from "../migrations/migrations.ts";
 import type { ProgressBoard } from "../migrations/progress.ts";
 import type { Peers } from "../peers.ts";
+import type { Selector } from "../selection.ts";
+import type { Signers } from "../signers.ts";
 
 /** The running agent's rooms, as its API handlers use them. */
 export interface Parts {
@@ -21,6 +23,8 @@ export interface Parts {
   readonly appliances: Appliances;
   readonly machines: Machines;
   readonly migrations: Migrations;
+  readonly signers: Signers;
+  readonly selector: Selector;
   readonly journal: Journal;
   readonly board: ProgressBoard;
   readonly loads: Pick<LoadWatch, "here" | "guest" | "other">;

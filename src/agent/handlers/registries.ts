@@ -22,7 +22,13 @@ export function registryHandlers(parts: Parts): RegistryOperations {
     },
     "component.pull": async ({ from, access }, { signal, progress }) => {
       const at = placeOf(from, access);
-      const carried = await pullComponent(world, store, at, { signal, onProgress: progress });
+      const { host } = at.target;
+      const carried = await pullComponent(world, store, at, {
+        signal,
+        onProgress: progress,
+        admits: (offered, signatures) =>
+          parts.signers.require(host, { ...offered, name: from }, signatures),
+      });
       await parts.offerChanged();
       return carried;
     },

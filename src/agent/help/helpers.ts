@@ -17,6 +17,8 @@ export interface HelpNeed {
   /** The migration's source, which is not asked. */
   readonly source: string;
   readonly missing: readonly ComponentReference[];
+  /** Ask however little is missing: nobody else would send it. */
+  readonly always?: boolean;
 }
 
 /** The clouds that would send, open until `close`. */
@@ -42,7 +44,7 @@ export async function askHelpers(tools: MigrationTools, need: HelpNeed): Promise
   const { missing, source } = need;
   const bytes = missing.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   const asked =
-    bytes < WORTHWHILE_BYTES
+    bytes < WORTHWHILE_BYTES && need.always !== true
       ? []
       : tools.transport
           .peers()

@@ -21,12 +21,17 @@ import {
 } from "./messages.ts";
 import { hotObjections } from "./hot-terms.ts";
 import { keptDigestOf } from "./kept.ts";
-import { heldOf } from "./planner.ts";
+import { heldOf } from "./held.ts";
 import type { DestinationPart, DestinationRecord, HotDestinationRecord } from "./record.ts";
+import { refusal } from "./refusal.ts";
+import { unsigned } from "./signed.ts";
 import type { MigrationTools } from "./tools.ts";
 
 /** What a plan question and a proposal have in common. */
 interface Candidate {
+  /** The cloud that would send it. */
+  readonly from: string;
+  readonly signatures: Proposal["signatures"];
   readonly uuid: string;
   readonly name: string;
   readonly appliance: Appliance;
@@ -54,11 +59,10 @@ export class Admission {
 
   /** @throws `migration.message-invalid` */
   async answerPlan(from: string, body: Json): Promise<PlanAnswer> {
-    const { version, machine, name, appliance, userDataBytes, hot } = decodePlanQuestion(
-      from,
-      body,
-    );
-    const candidate = { uuid: machine, name, appliance, allocatedBytes: userDataBytes, hot };
+    const question = decodePlanQuestion(from, body);
+    const { version, machine, name, appliance, userDataBytes, signatures, hot } = question;
+    const allocatedBytes = userDataBytes;
+    const candidate = { from, uuid: machine, name, appliance, allocatedBytes, signatures, hot };
     const wanted = componentsOf(appliance);
     const held = await heldOf(this.#tools, wanted);
     const lineage = await keptDigestOf(this.#tools, machine);
@@ -99,10 +103,11 @@ export class Admission {
   ): Promise<DestinationRecord | HotDestinationRecord> {
     const proposal = decodeProposal(from, body);
     if (proposal.version > MIGRATION_VERSION) throw tooNew(from, proposal.version);
-    const { machine, appliance, userData } = proposal;
+    const { machine, appliance, userData, signatures } = proposal;
     const { allocatedBytes } = userData;
     const hot = proposal.mode === "hot" ? proposal.hot.description : undefined;
-    const reasons = await this.#objections({ ...machine, appliance, allocatedBytes, hot });
+    const candidate = { from, ...machine, appliance, allocatedBytes, signatures, hot };
+    const reasons = await this.#objections(candidate);
     const [reason] = reasons;
     if (reason !== undefined) throw refusal(reason, machine.uuid, reasons);
     return this.#record(from, id, proposal);
@@ -114,6 +119,7 @@ export class Admission {
     proposal: Proposal,
   ): Promise<DestinationRecord | HotDestinationRecord> {
     const { machine, appliance, userData, wasRunning, composed, handOverDigest, data } = proposal;
+    const { signatures } = proposal;
     return {
       id,
       role: "destination",
@@ -125,6 +131,7 @@ export class Admission {
       wasRunning,
       started_ms: this.#tools.world.clock.now(),
       settled: false,
+      ...(signatures === undefined ? {} : { signatures }),
       composed,
       handOverDigest,
       data,
@@ -154,6 +161,7 @@ export class Admission {
       ...objections({ appliance, allocatedBytes, now_ms }, offer),
       ...(named ? [`has another machine named "${name}"`] : []),
       ...(here ? ["has this machine already"] : []),
+      ...(await unsigned(this.#tools, candidate)),
     ];
   }
 }
@@ -163,13 +171,5 @@ function tooNew(from: string, version: number): TesseraError {
   return new TesseraError("peer", "migration.version-unsupported", message, {
     subject: from,
     remedy: "update Tessera at the destination",
-  });
-}
-
-export function refusal(reason: string, machine: string, all: readonly string[]): TesseraError {
-  const more = all.length > 1 ? ` (and ${all.length - 1} more)` : "";
-  return new TesseraError("peer", "migration.refused", `refused: ${reason}${more}`, {
-    subject: machine,
-    remedy: 'see "tessera cloud show", or choose another cloud',
   });
 }

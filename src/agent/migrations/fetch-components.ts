@@ -15,6 +15,7 @@ import { askHelpers, type Helpers } from "../help/helpers.ts";
 import type { CourseOf, Happening } from "./course.ts";
 import type { ReceiverHolder } from "./fetch.ts";
 import type { DestinationPart } from "./record.ts";
+import { keepSignatures, requireSigned } from "./signed.ts";
 import type { MigrationTools } from "./tools.ts";
 
 type DestinationCourse = CourseOf<DestinationPart>;
@@ -88,9 +89,11 @@ export async function fetchComponents(
   const { id, peer, took_ms } = course.record;
   const begin_ms = world.clock.monotonic();
   const missing = await missingOf(tools, course.record);
+  await requireSigned(tools, course.record);
   const helpers = await askHelpers(tools, { migration: id, source: peer, missing });
   try {
     const found = await gather(tools, { holder, course, helpers, signal });
+    await keepSignatures(tools, course.record, missing);
     const components = (took_ms.components ?? 0) + world.clock.monotonic() - begin_ms;
     const wireBytes = found.wireBytes + holder.takeWireBytes() + helpers.takeWireBytes();
     return {

@@ -2,7 +2,7 @@
 import { reportOf, type ErrorReport, type Machine, type Offer, type Plan, type World } from "#core";
 import { sharePlans } from "#migration";
 import { objections, reserve } from "#placement";
-import { refusal } from "./admission.ts";
+import { refusal } from "./refusal.ts";
 import { refuseObjections, type Migrations } from "./migrations.ts";
 import type { Planned, Route } from "./planner.ts";
 

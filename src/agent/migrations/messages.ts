@@ -28,7 +28,7 @@ import {
   type SourcePhase,
 } from "#migration";
 import { descriptionShape, hotTermsShape, switchShape } from "./hot-words.ts";
-import { endpointShape, stopShape } from "./record.ts";
+import { componentSignatureShape, endpointShape, stopShape } from "./record.ts";
 
 /** The highest version that we speak. */
 export const MIGRATION_VERSION = 2;
@@ -46,6 +46,9 @@ const token = z.string().min(16).max(256);
 const bytes = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const time = z.number().min(0);
 
+/** Signatures of the machine's components, so that they are judged before anything is fetched. */
+const signatures = z.array(componentSignatureShape).max(4096).optional();
+
 const planQuestion = z.object({
   version: z.number().int().min(1),
   appliance: words.appliance,
@@ -54,6 +57,7 @@ const planQuestion = z.object({
   userDataBytes: bytes,
   /** Asks for a hot migration of what the hypervisor runs. Since version 2. */
   hot: descriptionShape.optional(),
+  signatures,
 });
 
 const planAnswer = z.object({
@@ -76,6 +80,7 @@ const proposalPart = z.object({
   version: z.number().int().min(1),
   machine: z.object({ uuid, name, created_ms: time }),
   appliance: words.appliance,
+  signatures,
   /** Digest of the composed image at the source: the destination must compose the same. */
   composed: digest,
   wasRunning: z.boolean(),

@@ -9,9 +9,10 @@ import type {
   SourceEvent,
 } from "#migration";
 import { newToken } from "#transfer";
+import { answerFind } from "../help/find.ts";
 import { HelpDesk } from "../help/help-desk.ts";
 import { createTurns } from "../turns.ts";
-import { Admission, refusal } from "./admission.ts";
+import { Admission } from "./admission.ts";
 import { createCourse, type Course } from "./course.ts";
 import { DestinationRole } from "./destination-role.ts";
 import { HotDestinationRole } from "./hot/destination-role.ts";
@@ -29,6 +30,7 @@ import type {
   SourcePart,
   SourceRecord,
 } from "./record.ts";
+import { refusal } from "./refusal.ts";
 import { SourceRole } from "./source-role.ts";
 import type { MigrationTools } from "./tools.ts";
 
@@ -216,6 +218,9 @@ export class Migrations {
     this.#requireRunning();
     const { session, action, body } = message;
     if (action === "plan-get") return encode(await this.#admission.answerPlan(from, body));
+    if (action === "component-find") {
+      return encode(await answerFind(this.#tools.store, this.#tools.help.helps, from, body));
+    }
     const id = decodeSession(from, session);
     if (action === "component-offer") return encode(await this.#helpDesk.answer(from, id, body));
     return await this.#turns.take(id, async () => {

@@ -1,7 +1,6 @@
 import type { BlockDevice } from "#block";
 import {
   componentsOf,
-  referenceOf,
   TesseraError,
   totalLength,
   type ComponentReference,
@@ -21,6 +20,7 @@ import { describe, plannedOf, termsOf, warningsOf } from "./hot-terms.ts";
 import type { HotTerms } from "./hot-words.ts";
 import { movesOf } from "./moves.ts";
 import { decodePlanAnswer, encode, VERSIONS, type PlanAnswer } from "./messages.ts";
+import { signaturesOf } from "./signed.ts";
 import type { MigrationTools } from "./tools.ts";
 
 const RATE_ASSUMED = 100e6;
@@ -119,7 +119,9 @@ export class Planner {
     const { transport, world } = this.#tools;
     const { uuid, name, appliance } = machine;
     const version = VERSIONS[hot === undefined ? "cold" : "hot"];
-    const body = encode({ version, appliance, machine: uuid, name, userDataBytes, hot });
+    const signatures = await signaturesOf(this.#tools, appliance);
+    const question = { version, appliance, machine: uuid, name, userDataBytes, signatures, hot };
+    const body = encode(question);
     const session = world.random.uuid();
     return decodePlanAnswer(
       cloud,
@@ -238,13 +240,4 @@ function chosenOf(considered: readonly Candidacy[], machine: Machine): string {
     subject: machine.uuid,
     remedy: 'see "tessera cloud ls", or name a cloud with --to',
   });
-}
-
-/** The ids of an appliance that this repository holds. */
-export async function heldOf(
-  { store }: MigrationTools,
-  components: readonly ComponentReference[],
-): Promise<Digest[]> {
-  const found = await Promise.all(components.map(({ id }) => store.find(id)));
-  return found.filter((component) => component !== undefined).map((c) => referenceOf(c).id);
 }

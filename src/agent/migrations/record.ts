@@ -28,6 +28,12 @@ export const endpointShape = z.object({
   certificate: digest,
 });
 
+export const componentSignatureShape = z.object({
+  component: digest,
+  key: digest,
+  signature: z.string().regex(/^[A-Za-z0-9+/]{86}==$/, "is no signature"),
+});
+
 export const stopShape = z.enum(["graceful", "forced", "was-stopped"]);
 
 const contentsShape = z.object({ heldBytes: time, patchedBytes: time, missingBytes: time });
@@ -89,6 +95,8 @@ const destinationPart = z.object({
   data: z.object({ endpoint: endpointShape, token: text }),
   /** Lets a restarted agent go on with the data session. */
   resumeToken: text.optional(),
+  /** What the source brought of its components, judged when the proposal came. */
+  signatures: z.array(componentSignatureShape).optional(),
   /** Components that were held when the proposal came. */
   held: z.array(digest),
   componentBytes: z.record(z.string(), time),

@@ -5,6 +5,7 @@ import { noteSent, openArrived } from "../machine-data.ts";
 import { componentSource, notOffered } from "./contents.ts";
 import type { Proposal } from "./messages.ts";
 import type { SourcePart } from "./record.ts";
+import { signaturesOf } from "./signed.ts";
 import type { MigrationTools } from "./tools.ts";
 
 /** What differs between the kinds. */
@@ -15,6 +16,7 @@ export type OwnSource = Pick<DataSource, "openUserData"> &
 export class Serving {
   readonly #tools: MigrationTools;
   #token: string | undefined;
+  #signatures: Proposal["signatures"];
   #offered: Promise<void> | undefined;
   #allowed: Promise<ReadonlySet<Digest>> | undefined;
 
@@ -47,6 +49,11 @@ export class Serving {
     return { endpoint, token: this.#token };
   }
 
+  /** Of the machine's components, as they were when the data was offered. */
+  signatures(): Proposal["signatures"] {
+    return this.#signatures;
+  }
+
   async withdraw(id: string): Promise<void> {
     this.#token = undefined;
     await this.#tools.dataServer.withdraw(id);
@@ -56,6 +63,7 @@ export class Serving {
     const { world, dataServer } = this.#tools;
     const { id, peerCertificate, bytesPerSecondMax, plan } = record;
     const token = newToken(world.random);
+    this.#signatures = await signaturesOf(this.#tools, record.appliance);
     await dataServer.withdraw(id);
     await dataServer.offer({
       id,

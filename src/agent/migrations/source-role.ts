@@ -155,6 +155,7 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
       version: VERSIONS.cold,
       machine,
       appliance,
+      signatures: this.#serving.signatures(),
       composed,
       mode: "cold",
       wasRunning,

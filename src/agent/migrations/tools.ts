@@ -5,6 +5,7 @@ import type { ComponentStore } from "#repository";
 import type { DataEndpoint, DataIdentity, DataServer, TransferProgress } from "#transfer";
 import type { Layout } from "../layout.ts";
 import type { Machines } from "../machines.ts";
+import type { Signers } from "../signers.ts";
 import type { CourseTools } from "./course.ts";
 import type { HelpPolicy } from "../help/help-desk.ts";
 import type { RateCache } from "../help/rates.ts";
@@ -29,6 +30,7 @@ export interface MigrationTools extends CourseTools {
   readonly ratios: RatioCache;
   readonly rates: RateCache;
   readonly help: HelpPolicy;
+  readonly signers: Signers;
   /** Most bytes of earlier copies of user data that are kept; 0 for none. */
   readonly lineageBytesMax: number;
   /** Processors that nothing else uses at the moment: above 0, may be a fraction. */

@@ -213,6 +213,7 @@ export class HotSourceRole implements Role<HotSourceRecord, HotSourceEvent, HotS
       version: VERSIONS.hot,
       machine,
       appliance,
+      signatures: this.#serving.signatures(),
       composed,
       mode: "hot",
       hot,
