@@ -89,11 +89,27 @@ test("asked for, post-copy comes after one pass, unless little is left then", ()
 test("a link that carries nothing is given up, before and after the first pass", () => {
   const still = (total_ms: number) => ({ ...facts(1, 100, 0), total_ms });
   const idle = { step: "give-up", reason: "link-idle" };
-  assert.equal(after(TERMS, still(0), still(60_000)).step, "go-on");
-  assert.deepEqual(after(TERMS, still(0), still(60_001)), idle);
+  assert.equal(after(TERMS, still(0), still(300_000)).step, "go-on");
+  assert.deepEqual(after(TERMS, still(0), still(300_001)), idle);
   const second = facts(2, 40, 4);
   const late = { ...second, total_ms: 141_000 };
   assert.deepEqual(after(TERMS, facts(1, 100, 0), second, late, late), idle);
+});
+
+test("a slow first pass is not taken for an idle link, whichever measure tells of it", () => {
+  // As QEMU answers in its status `setup`.
+  const setup = { ...facts(1, 0, 0), totalBytes: 0, passes: 0, total_ms: 0 };
+  const minutes = Array.from({ length: 60 }, (_, minute) => minute);
+  const at = (minute: number) => ({ ...facts(1, 100, 0), total_ms: minute * 60_000 });
+  const sent = minutes.map((minute) => ({ ...at(minute), transferredBytes: minute * 20_000 }));
+  const left = minutes.map((minute) => ({
+    ...at(minute),
+    remainingBytes: 100 * MB - minute * 20_000,
+  }));
+  assert.equal(after(TERMS, setup, ...sent).step, "go-on");
+  assert.equal(after(TERMS, setup, ...left).step, "go-on");
+  const idle = { step: "give-up", reason: "link-idle" };
+  assert.deepEqual(after(TERMS, setup, ...minutes.slice(0, 7).map(at)), idle);
 });
 
 const terms = fc.record(

@@ -79,8 +79,12 @@ export interface MemoryWatch {
   readonly rate_Bps: number;
   /** Where the measure of the rate begins. */
   readonly mark: { readonly at_ms: number; readonly bytes: number };
-  /** When the first pass last had moved on. */
-  readonly moved: { readonly at_ms: number; readonly remainingBytes: number };
+  /** When the first pass last had moved on; the most that had been sent, the least that was left. */
+  readonly moved: {
+    readonly at_ms: number;
+    readonly transferredBytes: number;
+    readonly remainingBytes: number;
+  };
   /** Passes that were not worth it. */
   readonly vain: number;
   readonly allowed_ms: number;
@@ -110,9 +114,11 @@ const SLOW_MAX_PERCENT = 80;
 const SLOWED_SHARE = 0.4;
 /** The hypervisor slows down at the pass after the next. */
 const SLOW_DELAY_PASSES = 2;
-const IDLE_MS = 60_000;
+/** Long: processors that others use look like an idle link, and a dead one is noticed elsewhere. */
+const IDLE_MS = 300_000;
 /** The first pass has to move this share of memory each {@link IDLE_MS}. */
 const IDLE_SHARE = 1 / 2_000;
+const OVERDUE_MS = 60_000;
 const OVERDUE_PASSES = 8;
 /**
  * The rate is that of a whole pass: its end alone may be nothing but zeroes, which count as next to
@@ -128,7 +134,7 @@ export const WATCH: MemoryWatch = {
   firstPass_ms: undefined,
   rate_Bps: 0,
   mark: { at_ms: 0, bytes: 0 },
-  moved: { at_ms: 0, remainingBytes: Number.POSITIVE_INFINITY },
+  moved: { at_ms: 0, transferredBytes: 0, remainingBytes: Number.POSITIVE_INFINITY },
   vain: 0,
   allowed_ms: AIM_MS,
   slowedPercent: 0,
@@ -189,10 +195,20 @@ function measured(
   return { mark: { at_ms: total_ms, bytes: transferredBytes }, rate_Bps: rate };
 }
 
+/**
+ * By either measure. Both go one way only, so that it ends. A hypervisor that has not begun says that
+ * nothing is left, which would be less than anything later.
+ */
 function movedOn({ moved, pass }: MemoryWatch, facts: MemoryStatistics): MemoryWatch["moved"] {
-  const enough = moved.remainingBytes - facts.totalBytes * IDLE_SHARE;
-  if (pass > 1 || facts.remainingBytes > enough) return moved;
-  return { at_ms: facts.total_ms, remainingBytes: facts.remainingBytes };
+  if (pass > 1 || facts.totalBytes === 0) return moved;
+  const least = facts.totalBytes * IDLE_SHARE;
+  const sent = facts.transferredBytes >= moved.transferredBytes + least;
+  if (!sent && facts.remainingBytes > moved.remainingBytes - least) return moved;
+  return {
+    at_ms: facts.total_ms,
+    transferredBytes: Math.max(moved.transferredBytes, facts.transferredBytes),
+    remainingBytes: Math.min(moved.remainingBytes, facts.remainingBytes),
+  };
 }
 
 /** Written so that a rate that is not known, NaN, does not lead to another pass. */
@@ -287,7 +303,7 @@ function lateness(
   { total_ms }: MemoryStatistics,
 ): "idle" | "overdue" | "over" | undefined {
   if (firstPass_ms === undefined) return total_ms - moved.at_ms > IDLE_MS ? "idle" : undefined;
-  const allowed_ms = IDLE_MS + OVERDUE_PASSES * firstPass_ms;
+  const allowed_ms = OVERDUE_MS + OVERDUE_PASSES * firstPass_ms;
   if (total_ms > 2 * allowed_ms || pass > 2 * PASSES_MAX) return "over";
   return total_ms > allowed_ms || pass > PASSES_MAX ? "overdue" : undefined;
 }
