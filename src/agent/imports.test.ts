@@ -1,6 +1,6 @@
 /** Images of a few files become machines of a cloud, or leave nothing behind. */
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import type { Input } from "#api";
@@ -86,6 +86,30 @@ test("an image becomes a machine, proven equal, and a second shares its componen
   });
   assert.deepEqual(again.survey.parts, second.survey.parts);
   assert.equal(leftovers(cloud).length, 2);
+});
+
+test("a package database that is not read is named, and the root is one component", async (t) => {
+  const cloud = await cloudOf(t);
+  const cases: readonly (readonly [string, readonly TreeEntry[]])[] = [
+    ["rpm", [file("var/lib/rpm/rpmdb.sqlite", "x"), file("var/lib/dpkg/status", "")]],
+    ["rpm", [file("usr/lib/sysimage/rpm/Packages.db", "x")]],
+    ["pacman", [file("var/lib/pacman/local/ALPM_DB_VERSION", "9")]],
+    ["apk", [file("lib/apk/db/installed", "x")]],
+  ];
+  for (const [name, extra] of cases) {
+    const path = await imageOf(cloud, "disk.raw", extra);
+    const { survey } = await call(cloud, "machine.import", {
+      path,
+      kernel: "kernel",
+      dryRun: true,
+    });
+    assert.deepEqual(survey.packages, { count: 0, bytes: 0, intactBytes: 0, unread: name });
+    assert.deepEqual(
+      survey.parts.map(({ kind, packages }) => [kind, packages]),
+      [["os", 0]],
+    );
+    rmSync(path);
+  }
 });
 
 test("what cannot be imported leaves no component, file, pin or machine", async (t) => {

@@ -52,7 +52,7 @@ export const importSurvey = z.object({
   ),
   leftFstab: list(text),
   classes: z.object({ kernel: classSum, os: classSum, program: classSum, userData: classSum }),
-  packages: z.object({ count, bytes, intactBytes: bytes }),
+  packages: z.object({ count, bytes, intactBytes: bytes, unread: text.exactOptional() }),
   parts: list(
     z.object({
       kind: componentKind,

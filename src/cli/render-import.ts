@@ -46,14 +46,12 @@ export function renderImport(result: Imported): string {
 }
 
 function headOf({ survey }: Imported): (readonly [string, string | undefined])[] {
-  const { format, sizeBytes, allocatedBytes, packages } = survey;
-  const share = packages.bytes === 0 ? 0 : (100 * packages.intactBytes) / packages.bytes;
-  const known = `${plural(packages.count, "package")}, ${formatBytes(packages.bytes)}, ${share.toFixed(1)}% of it in components`;
+  const { format, sizeBytes, allocatedBytes } = survey;
   return [
     ["image", `${format}, ${formatBytes(sizeBytes)}, ${formatBytes(allocatedBytes)} allocated`],
     ["system", survey.distribution],
     ["kernel", survey.kernelRelease],
-    ["packages", packages.count === 0 ? "no package database that is known" : known],
+    ["packages", packagesOf(survey.packages)],
     ...survey.volumes.map(({ number, kind, mountedAt }) => {
       const name = number === 0 ? "disk" : `partition ${number}`;
       return [
@@ -62,6 +60,18 @@ function headOf({ survey }: Imported): (readonly [string, string | undefined])[]
       ] as const;
     }),
   ];
+}
+
+function packagesOf({ count, bytes, intactBytes, unread }: Imported["survey"]["packages"]): string {
+  if (count === 0) {
+    const why =
+      unread === undefined
+        ? "no package database that is known"
+        : `the package database of ${printable(unread)} is not supported`;
+    return `${why}: the whole root is one component`;
+  }
+  const share = bytes === 0 ? 0 : (100 * intactBytes) / bytes;
+  return `${plural(count, "package")}, ${formatBytes(bytes)}, ${share.toFixed(1)}% of it in components`;
 }
 
 function classRows(classes: Imported["survey"]["classes"]): string[][] {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { renderImport } from "./render-import.ts";
 import { renderError, renderErrorJson } from "./render-error.ts";
 import {
   renderAgent,
@@ -377,4 +378,14 @@ test("times are the next on the clock, from now on, or dates", () => {
   for (const bad of ["", "24:00", "3", "soon", "2026-11-30", "+", "2026-13-40T99:00"]) {
     assert.throws(() => at(bad), /is not a (time|duration)/, bad);
   }
+});
+
+test("an import says which package database it did not read", () => {
+  const { survey } = sample.IMPORT;
+  const packages = { count: 0, bytes: 0, intactBytes: 0 };
+  const told = (more: object): string =>
+    renderImport({ ...sample.IMPORT, survey: { ...survey, packages: { ...packages, ...more } } });
+  const whole = "the whole root is one component";
+  assert.ok(told({}).includes(`no package database that is known: ${whole}`));
+  assert.ok(told({ unread: "rpm" }).includes(`package database of rpm is not supported: ${whole}`));
 });

@@ -65,6 +65,8 @@ export interface ImportSurvey {
     readonly count: number;
     readonly bytes: number;
     readonly intactBytes: number;
+    /** A package database that is not read, by name: the whole root is one component then. */
+    readonly unread?: string;
   };
   readonly parts: readonly ImportedPart[];
 }

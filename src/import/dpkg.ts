@@ -170,7 +170,7 @@ function ownFiles(files: Files, item: Listed, owned: Map<string, OwnedFile>): vo
 }
 
 /**
- * The installed packages and their files; undefined where there is no dpkg.
+ * The installed packages and their files; undefined where dpkg has installed none.
  *
  * @throws `import.image-damaged` (corrupt) for a database of absurd size
  */
@@ -178,6 +178,7 @@ export async function readPackages(tree: Tree): Promise<PackageDatabase | undefi
   const status = await textAt(tree, "/var/lib/dpkg/status", STATUS_BYTES_MAX);
   if (status === undefined) return undefined;
   const stanzas = parseStanzas(status).filter(isInstalled);
+  if (stanzas.length === 0) return undefined;
   if (stanzas.length > PACKAGES_MAX)
     throw damaged("the package database", "it has too many packages");
   const automatic = await automaticPackages(tree);

@@ -3,6 +3,7 @@ import { TesseraError, type ComponentKind, type World } from "#core";
 import { readAll, type Tree, type TreeEntry } from "#image";
 import type { ComponentStore } from "#repository";
 import type { ImportRequest, ImportSurvey } from "./contract.ts";
+import { unreadDatabase } from "./databases.ts";
 import { decompose, type Distribution, type Part } from "./decompose.ts";
 import { readPackages, type PackageDatabase } from "./dpkg.ts";
 import { holedPaths, intactPaths } from "./intact.ts";
@@ -76,7 +77,10 @@ function classesOf(tree: Tree, parts: readonly Part[]): ImportSurvey["classes"] 
 }
 
 function packageSums(tree: Tree, database: PackageDatabase | undefined, parts: readonly Part[]) {
-  if (database === undefined) return { count: 0, bytes: 0, intactBytes: 0 };
+  if (database === undefined) {
+    const unread = unreadDatabase(tree);
+    return { count: 0, bytes: 0, intactBytes: 0, ...(unread === undefined ? {} : { unread }) };
+  }
   const inParts = new Set(parts.flatMap(({ entries }) => entries.map(({ path }) => path)));
   const paths = [...database.owned.keys()];
   const entries = paths.flatMap((path) => tree.get(path) ?? []);
