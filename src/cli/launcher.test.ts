@@ -40,10 +40,9 @@ else process.exit(7);
 
 /** A copy of the command line whose agent is the small program above. */
 async function install(directory: string): Promise<string> {
-  for (const path of ["bin", "src/cli", "src/api", "src/core", "package.json"]) {
+  for (const path of ["bin", "src", "package.json"]) {
     await cp(join(ROOT, path), join(directory, path), { recursive: true });
   }
-  await mkdir(join(directory, "src", "agent"));
   await writeFile(join(directory, "src", "agent", "main.ts"), AGENT);
   return join(directory, "bin", "tessera");
 }
