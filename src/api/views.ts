@@ -241,7 +241,7 @@ export const fleetPlan = z.object({
 
 /** One thing that crosses the wire: a component's image or the user data block. */
 export const streamProgress = z.object({
-  /** A component id, or `userData`. */
+  /** A component id, `userData` or `memory`. */
   stream: text,
   name: text,
   /** Of `totalBytes`, in bytes of the image or block, compressed or skipped ones included. */
@@ -253,6 +253,8 @@ export const streamProgress = z.object({
   savedBytes: bytes.exactOptional(),
   /** The clouds that send it, when not the source alone. */
   sources: list(text).exactOptional(),
+  /** The pass under way, of what a running machine goes on changing. */
+  pass: count.exactOptional(),
 });
 
 const course = {

@@ -64,8 +64,8 @@ function renderStreams(streams: readonly StreamProgress[]): string {
   ] as const;
   return renderTable(
     columns,
-    streams.map(({ name, doneBytes, totalBytes, wireBytes, savedBytes, sources }) => [
-      name,
+    streams.map(({ doneBytes, totalBytes, wireBytes, savedBytes, sources, ...stream }) => [
+      titleOf(stream),
       formatBytes(doneBytes),
       formatBytes(totalBytes),
       wireBytes === undefined ? "" : formatBytes(wireBytes),
@@ -73,6 +73,10 @@ function renderStreams(streams: readonly StreamProgress[]): string {
       (sources ?? []).join(", "),
     ]),
   );
+}
+
+function titleOf({ name, pass }: Pick<StreamProgress, "name" | "pass">): string {
+  return pass === undefined ? name : `${name}, pass ${pass}`;
 }
 
 const BAR_WIDTH_MAX = 40;
@@ -95,10 +99,10 @@ function oneLine(text: string): string {
 }
 
 function renderBars(streams: readonly StreamProgress[], columns: number): string[] {
-  const nameWidth = Math.max(0, ...streams.map(({ name }) => Math.min(24, name.length)));
+  const nameWidth = Math.max(0, ...streams.map((one) => Math.min(24, titleOf(one).length)));
   return streams.map((stream) => {
-    const { name, doneBytes, totalBytes } = stream;
-    const label = name.slice(0, nameWidth).padEnd(nameWidth);
+    const { doneBytes, totalBytes } = stream;
+    const label = titleOf(stream).slice(0, nameWidth).padEnd(nameWidth);
     const figures = `${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}${extras(stream)}`;
     const room = columns - nameWidth - figures.length - 12;
     const width = Math.max(0, Math.min(BAR_WIDTH_MAX, room));

@@ -123,6 +123,7 @@ test("a migration in its course", () => {
           savedBytes: 9e5,
           sources: ["catania", "messina"],
         },
+        { stream: "memory", name: "memory", doneBytes: 3e6, totalBytes: 4e6, pass: 2 },
       ],
       error: sample.ERROR,
     }),
@@ -136,8 +137,9 @@ outcome    goes on
 started    2026-11-22 12:00:00Z
 note       sending nginx
 
-STREAM    DONE      OF    WIRE   SAVED  FROM
-nginx   2.0 MB  4.5 MB  700 kB  900 kB  catania, messina
+STREAM            DONE      OF    WIRE   SAVED  FROM
+nginx           2.0 MB  4.5 MB  700 kB  900 kB  catania, messina
+memory, pass 2  3.0 MB  4.0 MB
 
 error federation.unreachable: inquadro does not answer
   about: inquadro

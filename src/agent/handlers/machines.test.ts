@@ -172,6 +172,29 @@ test("a machine is started, stopped, and stopped again", async (t) => {
   }
 });
 
+test("what another cloud needs of a machine is neither stopped nor removed", async (t) => {
+  const cloud = await cloudOf(t);
+  const { machines, migrations } = cloud.parts;
+  const uuid = await cloud.machine("web-1");
+  await machines.update(uuid, ({ machine }) => ({ machine: { ...machine, migration: "m" } }));
+  const record = { id: "m", mode: "hot", role: "source", phase: "supplying", peer: "inquadro" };
+  const list = () => [{ ...record, appliance }] as unknown as ReturnType<typeof migrations.list>;
+  const { appliance } = (await machines.store.resolve(uuid)).machine;
+  const changes = {
+    migrations: Object.assign(Object.create(migrations), { list }) as typeof migrations,
+  };
+  for (const [name, done] of [
+    ["machine.stop", "stopped"],
+    ["machine.remove", "removed"],
+  ] as const) {
+    await assert.rejects(call(cloud, name, { machine: "web-1" }, changes), (error) => {
+      const text = `cannot be ${done}: the machine at inquadro still needs from this cloud`;
+      return code("agent.machine-in-use")(error) && String(error).includes(text);
+    });
+  }
+  assert.ok(machines.running(uuid) !== undefined);
+});
+
 test("a machine that is gone or migrates is not started, and is shown as such", async (t) => {
   const cloud = await cloudOf(t);
   const { machines } = cloud.parts;

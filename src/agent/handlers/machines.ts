@@ -2,6 +2,7 @@ import { checkConstraints, parseAppliance, resolveAppliance } from "#compose";
 import { componentsOf, TesseraError, type Appliance, type Component, type Machine } from "#core";
 import type { Handlers, Input } from "#api";
 import { importMachine } from "../imports.ts";
+import { dependenceOf } from "../migrations/hot/dependence.ts";
 import type { Parts } from "./parts.ts";
 
 type MachineOperations = Pick<
@@ -68,18 +69,41 @@ export function machineHandlers(parts: Parts): MachineOperations {
       return (await machines.store.resolve(uuid)).machine;
     },
     "machine.stop": async ({ machine, timeout_ms, force }) => {
-      const { uuid } = (await machines.store.resolve(machine)).machine;
+      const { uuid } = await notDependedUpon(parts, machine, "stopped");
       const stop = await machines.stop(uuid, force === true ? 0 : timeout_ms);
       return { machine: (await machines.store.resolve(uuid)).machine, stop };
     },
     "machine.remove": async ({ machine }) => {
-      const { uuid } = (await machines.store.resolve(machine)).machine;
+      const { uuid } = await notDependedUpon(parts, machine, "removed");
       await machines.remove(uuid);
       return { removed: uuid };
     },
     "machine.console": async ({ machine, offset }) =>
       await consoleChunk(parts, (await machines.store.resolve(machine)).machine, offset ?? 0),
   };
+}
+
+/**
+ * The machine, which another cloud does not need: what is left here of one that has moved while it ran
+ * may be all that there is of its memory and user data.
+ *
+ * @throws `agent.machine-in-use` (misuse)
+ */
+async function notDependedUpon(
+  { machines, migrations, board }: Parts,
+  text: string,
+  done: "stopped" | "removed",
+): Promise<Machine> {
+  const { machine } = await machines.store.resolve(text);
+  const record = migrations.list().find(({ id }) => id === machine.migration);
+  if (record?.role !== "source") return machine;
+  const dependence = dependenceOf(record, board.streams(record));
+  if (dependence === undefined) return machine;
+  const message = `machine "${machine.name}" cannot be ${done}: ${dependence}`;
+  throw new TesseraError("misuse", "agent.machine-in-use", message, {
+    subject: machine.uuid,
+    remedy: "wait for the end of its migration",
+  });
 }
 
 function whatOf({ name }: Input<"machine.create">): TesseraError {

@@ -6,6 +6,7 @@ import {
   type MigrationMode,
   type StorageMethod,
 } from "#core";
+import { dependenceOf } from "../migrations/hot/dependence.ts";
 import { phaseOf, type ProgressBoard } from "../migrations/progress.ts";
 import type { Planned, Route } from "../migrations/planner.ts";
 import type { MigrationRecord } from "../migrations/record.ts";
@@ -119,12 +120,13 @@ function outcomeOf({ phase }: MigrationRecord): "completed" | "aborted" | "fence
   return phase === "completed" || phase === "aborted" || phase === "fenced" ? phase : undefined;
 }
 
-function view({ board, journal }: Parts, record: MigrationRecord): Output<"migration.show"> {
+function view(parts: Parts, record: MigrationRecord): Output<"migration.show"> {
+  const { board, journal } = parts;
   const bitsPerSecond = board.bitsPerSecond(record.id);
   return {
     ...summary(record),
     streams: board.streams(record),
-    ...waitOf(record),
+    ...noteOf(parts, record),
     ...(bitsPerSecond === undefined ? {} : { bitsPerSecond }),
     ...(record.role === "source" ? { plan: record.plan } : {}),
     ...(record.receipt === undefined ? {} : { receipt: record.receipt }),
@@ -133,8 +135,13 @@ function view({ board, journal }: Parts, record: MigrationRecord): Output<"migra
   };
 }
 
-/** A machine that is to stop at a chosen time waits for it. */
-function waitOf(record: MigrationRecord): { readonly note?: string } {
+/** What depends on another cloud; a machine that is to stop at a chosen time waits for it. */
+function noteOf(
+  { board }: Pick<Parts, "board">,
+  record: MigrationRecord,
+): { readonly note?: string } {
+  const dependence = dependenceOf(record, board.streams(record));
+  if (dependence !== undefined) return { note: dependence };
   const at_ms = record.role === "source" && record.phase === "serving" ? record.at_ms : undefined;
   if (at_ms === undefined) return {};
   return { note: `the machine is not stopped before ${new Date(at_ms).toISOString()}` };
@@ -196,7 +203,7 @@ function snapshotOf({ board }: Parts, record: MigrationRecord) {
     migration: record.id,
     state: record.phase,
     streams: board.streams(record),
-    ...waitOf(record),
+    ...noteOf({ board }, record),
     ...(phase === undefined ? {} : { phase }),
     ...(bitsPerSecond === undefined ? {} : { bitsPerSecond: Math.round(bitsPerSecond) }),
   };

@@ -129,6 +129,8 @@ const hotDestinationStatus = z.object({
     ...(Object.keys(HOT_DESTINATION) as [HotDestinationPhase, ...HotDestinationPhase[]]),
     "unknown",
   ]),
+  /** Of the user data block that was not there at the switch. */
+  filling: z.object({ doneBytes: bytes, totalBytes: bytes }).optional(),
   receipt: words.signedReceipt.optional(),
   error: words.errorReport.optional(),
 });

@@ -3,7 +3,7 @@ import type { TransferProgress } from "#transfer";
 import type { MigrationRecord } from "./record.ts";
 
 export interface StreamView {
-  /** A component's id, or `userData`. */
+  /** A component's id, `userData` or `memory`. */
   readonly stream: string;
   readonly name: string;
   readonly doneBytes: number;
@@ -12,14 +12,25 @@ export interface StreamView {
   readonly savedBytes?: number;
   /** The clouds that have sent, where they are known. */
   readonly sources?: readonly string[];
+  /** The pass under way, of what a running machine goes on changing. */
+  readonly pass?: number;
+}
+
+/** What is told of a stream. */
+export interface StreamReport extends TransferProgress {
+  readonly pass?: number;
 }
 
 const RATE_WINDOW_MS = 5000;
 const SAMPLE_MS = 100;
 /** Migrations whose streams are kept, the newest. */
 const KEPT_MAX = 64;
-const USER_DATA = "userData";
-const USER_DATA_STREAM = { id: USER_DATA, name: "user data" };
+export const USER_DATA = "userData";
+export const MEMORY = "memory";
+const OTHERS = [
+  { id: USER_DATA, name: "user data" },
+  { id: MEMORY, name: "memory" },
+];
 
 interface Sample {
   readonly at_ms: number;
@@ -30,7 +41,7 @@ interface Sample {
 interface Moving {
   /** What a blob belongs to: the id of its component. */
   readonly owners: Map<string, Digest>;
-  readonly blobs: Map<string, TransferProgress>;
+  readonly blobs: Map<string, StreamReport>;
   /** By stream: who has sent. */
   readonly sources: Map<string, Set<string>>;
   samples: Sample[];
@@ -56,7 +67,7 @@ export class ProgressBoard {
     for (const blob of blobs) owners.set(blob, component);
   }
 
-  report(migration: string, progress: TransferProgress): void {
+  report(migration: string, progress: StreamReport): void {
     const moving = this.#of(migration);
     moving.wireBytes += progress.wireBytes - (moving.blobs.get(progress.stream)?.wireBytes ?? 0);
     moving.blobs.set(progress.stream, progress);
@@ -81,14 +92,14 @@ export class ProgressBoard {
     };
   }
 
-  /** In the order of the appliance, the user data block last; only what has begun. */
+  /** In the order of the appliance, then user data and memory; only what has begun. */
   streams(record: MigrationRecord): StreamView[] {
     const moving = this.#moving.get(record.id);
     if (moving === undefined) return [];
     const components = componentsOf(record.appliance);
     const owners = new Map<string, string>(moving.owners);
     for (const { id, manifest } of components) owners.set(id, id).set(manifest.digest, id);
-    const named = [...components.map(({ id, name }) => ({ id, name })), USER_DATA_STREAM];
+    const named = [...components.map(({ id, name }) => ({ id, name })), ...OTHERS];
     return named.flatMap(({ id, name }) => {
       const blobs = [...moving.blobs.values()].filter(
         ({ stream }) => stream === id || owners.get(stream) === id,
@@ -135,10 +146,8 @@ export class ProgressBoard {
   }
 }
 
-function sumOf(
-  blobs: readonly TransferProgress[],
-): Omit<StreamView, "stream" | "name" | "sources"> {
-  const add = (of: (blob: TransferProgress) => number): number =>
+function sumOf(blobs: readonly StreamReport[]): Omit<StreamView, "stream" | "name" | "sources"> {
+  const add = (of: (blob: StreamReport) => number): number =>
     blobs.reduce((sum, blob) => sum + of(blob), 0);
   return {
     doneBytes: add(({ doneBytes }) => doneBytes),
@@ -147,7 +156,13 @@ function sumOf(
     ...(blobs.some(({ savedBytes }) => savedBytes !== undefined)
       ? { savedBytes: add(({ savedBytes }) => savedBytes ?? 0) }
       : {}),
+    ...passOf(blobs),
   };
+}
+
+function passOf(blobs: readonly StreamReport[]): { readonly pass?: number } {
+  const pass = Math.max(0, ...blobs.map((blob) => blob.pass ?? 0));
+  return pass === 0 ? {} : { pass };
 }
 
 const PHASES: Readonly<Record<string, Phase>> = {

@@ -2,13 +2,14 @@ import type { Digest } from "#core";
 import type { AgentKey, FederationTransport, PeerCard } from "#federation";
 import type { Hypervisor } from "#hypervisor";
 import type { ComponentStore } from "#repository";
-import type { DataEndpoint, DataIdentity, DataServer, TransferProgress } from "#transfer";
+import type { DataEndpoint, DataIdentity, DataServer } from "#transfer";
 import type { Layout } from "../layout.ts";
 import type { Machines } from "../machines.ts";
 import type { Signers } from "../signers.ts";
 import type { CourseTools } from "./course.ts";
 import type { HelpPolicy } from "../help/help-desk.ts";
 import type { RateCache } from "../help/rates.ts";
+import type { StreamReport } from "./progress.ts";
 import type { RatioCache } from "./ratios.ts";
 
 /** What the two roles need of their cloud. */
@@ -24,7 +25,7 @@ export interface MigrationTools extends CourseTools {
   readonly dataIdentity: DataIdentity;
   endpoint(): DataEndpoint;
   peer(cloud: string): PeerCard | undefined;
-  progress(migration: string, progress: TransferProgress): void;
+  progress(migration: string, progress: StreamReport): void;
   /** Tells the board which blobs a component has. */
   own(migration: string, component: Digest, blobs: readonly Digest[]): void;
   readonly ratios: RatioCache;

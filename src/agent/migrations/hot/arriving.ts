@@ -32,6 +32,8 @@ export class Arriving {
   #stale: Promise<readonly ByteRange[]> | undefined;
   #listening_ms: number | undefined;
   readonly #postcopy = Promise.withResolvers<void>();
+  /** Of the user data block that was not here at the switch; undefined before it is filled. */
+  filling: { readonly doneBytes: number; readonly totalBytes: number } | undefined;
 
   constructor(tools: MigrationTools, holder: ReceiverHolder, course: HotCourse) {
     this.#tools = tools;
@@ -89,7 +91,13 @@ export class Arriving {
       remote: () => this.#remote(),
       fetchMap: (name, signal) => this.#fetchMap(name, signal),
       progress: (doneBytes, totalBytes) =>
-        this.#tools.progress(id, { stream: "userData", doneBytes, totalBytes, wireBytes: 0 }),
+        this.#tools.progress(id, {
+          stream: "userData",
+          doneBytes,
+          totalBytes,
+          wireBytes: 0,
+          pass: (this.#ahead?.passes ?? 0) + 1,
+        }),
     });
   }
 
@@ -225,8 +233,8 @@ export class Arriving {
     while (!signal.aborted) {
       const { remoteBytes } = (await this.disk.open()).state();
       const doneBytes = Math.max(0, staleBytes - remoteBytes);
-      const told = { stream: "userData", doneBytes, totalBytes: staleBytes, wireBytes: 0 };
-      this.#tools.progress(id, told);
+      this.filling = { doneBytes, totalBytes: staleBytes };
+      this.#tools.progress(id, { stream: "userData", ...this.filling, wireBytes: 0 });
       await clock.sleep(LOOK_MS, signal).catch(() => undefined);
     }
   }

@@ -152,8 +152,10 @@ export class HotDestinationRole implements Role<
 
   status({ record }: HotCourse): Json {
     const { phase, receipt, error } = record;
+    const filling = phase === "filling" ? this.#arriving?.filling : undefined;
     const status: HotDestinationStatus = {
       phase,
+      ...(filling === undefined ? {} : { filling }),
       ...(receipt === undefined ? {} : { receipt }),
       ...(error === undefined ? {} : { error }),
     };

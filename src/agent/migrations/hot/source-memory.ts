@@ -1,7 +1,7 @@
 /** The source's hypervisor: memory flows until the machine is paused, and the rest follows. */
 import { join } from "node:path";
 import { componentsOf, TesseraError, type Log } from "#core";
-import type { HotEvent, HotSource, HotStatus } from "#hypervisor";
+import type { HotEvent, HotSource, HotStatistics, HotStatus } from "#hypervisor";
 import { firstAim_ms, memoryStep, WATCH, type MemoryTerms } from "#migration";
 import { PageIndex, type MemoryTunnel } from "#transfer";
 import type { HotSourceRecord } from "../record.ts";
@@ -205,7 +205,7 @@ export class SourceMemory {
       await Promise.race([at.paused, clock.sleep(LOOK_MS, at.signal)]).catch(() => undefined);
       if (over || at.signal.aborted) return "precopy";
       const facts = await source.statistics();
-      this.#tell(at.flow, facts.remainingBytes);
+      this.#tell(at.flow, facts);
       const decided = memoryStep(watch, facts, terms);
       watch = decided.watch;
       const { next } = decided;
@@ -220,7 +220,7 @@ export class SourceMemory {
     }
   }
 
-  #tell({ figures }: SourceFlow, remainingBytes: number): void {
+  #tell({ figures }: SourceFlow, { remainingBytes, passes }: HotStatistics): void {
     const { id } = this.#record();
     const { rawBytes, encodedBytes } = figures;
     const totalBytes = rawBytes + remainingBytes;
@@ -229,6 +229,7 @@ export class SourceMemory {
       doneBytes: rawBytes,
       totalBytes,
       wireBytes: encodedBytes,
+      pass: passes,
     });
   }
 

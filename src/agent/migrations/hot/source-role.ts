@@ -170,6 +170,9 @@ export class HotSourceRole implements Role<HotSourceRecord, HotSourceEvent, HotS
 
   hear({ record }: HotCourse, body: Json): Heard | undefined {
     const status = decodeHotDestinationStatus(record.peer, body);
+    if (status.filling !== undefined) {
+      this.#tools.progress(record.id, { stream: "userData", ...status.filling, wireBytes: 0 });
+    }
     const event = hotEventFromDestination(status.phase);
     if (event === "peer-aborted") {
       const { error } = status;
