@@ -2,7 +2,6 @@
 import { availableParallelism } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { TesseraError } from "#core";
-import { parseSweep, sweepCsv, sweepRuns } from "#simulator";
 import type { Command } from "commander";
 import { act, exampleText, type Bench } from "./session.ts";
 import { runSweep } from "./sweep.ts";
@@ -29,6 +28,8 @@ export function addSweepCommand(root: Command, bench: Bench): void {
   act<SweepCommandOptions>(bench, sweep, async (session, [file = ""], options) => {
     const { directory, interrupted } = session.surroundings;
     const path = resolve(directory, file);
+    // Other commands need not wait until the simulator is loaded.
+    const { parseSweep, sweepCsv, sweepRuns } = await import("#simulator");
     const plan = parseSweep(await readText(path), file);
     const runs = sweepRuns(plan, await readText(resolve(dirname(path), plan.scenario)));
     const out = resolve(directory, options.out ?? `${file}.out`);
