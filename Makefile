@@ -36,12 +36,13 @@ check: setup
 
 test: unit system
 
+# A test that waits for ever fails, and keeps nobody waiting.
 unit: setup
-	@$(NODE) --test --test-concurrency=2 $(UNIT)
+	@$(NODE) --test --test-concurrency=2 --test-timeout=600000 $(UNIT)
 
 # One file at a time: guests under emulation need the processors.
 system: setup
-	@$(NODE) --test --test-concurrency=1 $(SYSTEM)
+	@$(NODE) --test --test-concurrency=1 --test-timeout=900000 $(SYSTEM)
 
 faults: setup
 	@FAULTS=all $(NODE) --test --test-concurrency=1 'test/system/faults*.test.ts'
