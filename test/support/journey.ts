@@ -89,7 +89,7 @@ export class Journey {
   }
 
   /** Waits until both sides have ended, while the machine never runs twice. */
-  async settle(id: string, timeout_ms = 90_000): Promise<Outcome> {
+  async settle(id: string, timeout_ms = 300_000): Promise<Outcome> {
     const ended = async (cloud: TestCloud): Promise<string | undefined> =>
       (await this.show(cloud, id))?.outcome;
     const sides = await until(
@@ -120,7 +120,7 @@ export class Journey {
     await this.#assertPlace();
     await this.#assertRecords();
     for (const cloud of [this.home, this.away]) {
-      await until(`${cloud.name} keeps no leftovers`, () => this.#isTidy(cloud, id), 20_000);
+      await until(`${cloud.name} keeps no leftovers`, () => this.#isTidy(cloud, id));
       const { findings } = await cloud.call("component.verify", {});
       assert.deepEqual(findings, []);
     }

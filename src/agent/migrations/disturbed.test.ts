@@ -8,11 +8,9 @@ import { temporaryAgentKey, type FederationTransport, type MessageAction } from 
 import { NO_FAULTS } from "../faults.ts";
 import { openJournal } from "../journal.ts";
 import { layoutOf } from "../layout.ts";
-import { SHORT, twoClouds, type TestCloud, type TestFederation } from "../clouds.suite.ts";
+import { SILENCE, twoClouds, type TestCloud, type TestFederation } from "../clouds.suite.ts";
 import { signReceipt } from "./receipt.ts";
 import type { MigrationRecord } from "./record.ts";
-
-const LONG = { peerTimeout_ms: 60_000 };
 
 /** Fractions that are the same for the same seed (mulberry32). */
 function fractions(seed: number): () => number {
@@ -33,7 +31,7 @@ async function ended(federation: TestFederation, id: string): Promise<string[]> 
 
 for (const seed of [1, 2, 3]) {
   test(`messages lost, doubled and late, seed ${seed}: the machine arrives all the same`, async (t) => {
-    const federation = await twoClouds(t, LONG);
+    const federation = await twoClouds(t);
     const [messina, inquadro] = federation.clouds;
     const uuid = await messina.machine();
     const fraction = fractions(seed);
@@ -53,7 +51,7 @@ for (const seed of [1, 2, 3]) {
 }
 
 test("a peer that falls silent before the hand-over: both go back", async (t) => {
-  const federation = await twoClouds(t);
+  const federation = await twoClouds(t, SILENCE);
   const [messina, inquadro] = federation.clouds;
   messina.hooks = { ...NO_FAULTS, holds: ({ phase }) => phase === "serving" };
   const uuid = await messina.machine();
@@ -71,7 +69,7 @@ test("a peer that falls silent before the hand-over: both go back", async (t) =>
 });
 
 test("after the hand-over silence changes nothing: the machine waits and is not doubled", async (t) => {
-  const federation = await twoClouds(t);
+  const federation = await twoClouds(t, SILENCE);
   const [messina, inquadro] = federation.clouds;
   inquadro.hooks = { ...NO_FAULTS, holds: ({ phase }) => phase === "starting" };
   const uuid = await messina.machine();
@@ -79,7 +77,7 @@ test("after the hand-over silence changes nothing: the machine waits and is not 
   await inquadro.until(id, ({ phase }) => phase === "starting");
   federation.fate = ({ action }) =>
     action.startsWith("session") ? { kind: "drop" } : { kind: "pass" };
-  await new Promise((resolve) => setTimeout(resolve, 2 * SHORT.peerTimeout));
+  await new Promise((resolve) => setTimeout(resolve, 1.5 * SILENCE.peerTimeout_ms));
   assert.equal(messina.record(id)?.phase, "handed-over");
   assert.equal(federation.host.running.size, 0);
   federation.fate = () => ({ kind: "pass" });
@@ -100,7 +98,7 @@ for (const [role, phase] of [
   ["destination", "completed"],
 ] as const) {
   test(`the ${role} restarts in ${phase} and goes on`, async (t) => {
-    const federation = await twoClouds(t, LONG);
+    const federation = await twoClouds(t);
     const [messina, inquadro] = federation.clouds;
     const cloud = role === "source" ? messina : inquadro;
     cloud.hooks = { ...NO_FAULTS, holds: (record) => record.phase === phase };
@@ -132,7 +130,7 @@ function rewrite(
 }
 
 test("a hand-over token that does not match the proposal starts nothing", async (t) => {
-  const federation = await twoClouds(t);
+  const federation = await twoClouds(t, SILENCE);
   const [messina, inquadro] = federation.clouds;
   messina.hooks = { ...NO_FAULTS, holds: ({ phase }) => phase === "frozen" };
   const uuid = await messina.machine();
@@ -150,7 +148,7 @@ test("a hand-over token that does not match the proposal starts nothing", async 
 });
 
 test("a receipt of another migration is not signed", async (t) => {
-  const federation = await twoClouds(t, LONG);
+  const federation = await twoClouds(t);
   const [messina, inquadro] = federation.clouds;
   messina.hooks = { ...NO_FAULTS, holds: ({ phase }) => phase === "handed-over" };
   const uuid = await messina.machine();
@@ -165,7 +163,7 @@ test("a receipt of another migration is not signed", async (t) => {
   messina.hooks = NO_FAULTS;
   await inquadro.start();
   await messina.until(id, ({ phase }) => phase === "released");
-  await new Promise((resolve) => setTimeout(resolve, 10 * SHORT.retry));
+  await new Promise((resolve) => setTimeout(resolve, 250));
   const source = messina.record(id);
   assert.deepEqual([source?.phase, source?.receipt], ["released", undefined]);
   await messina.parts.migrations.resolve(id, "give-up-here");

@@ -10,6 +10,7 @@ import { SourceFlow } from "./source-flow.ts";
 
 /** How often the hypervisor is asked how it gets on. */
 const LOOK_MS = 100;
+const TELL_MS = 500;
 /** The data plane notices a dead link sooner. */
 const PATIENCE_MS = 1e9;
 const SWITCH_MS = 60_000;
@@ -263,6 +264,17 @@ export class SourceMemory {
     const source = await this.source();
     const { migration } = await source.state();
     if (migration === "pre-switchover") await source.switchOver();
+    const over = new AbortController();
+    const telling = this.#tellFollowing(source, AbortSignal.any([signal, over.signal]));
+    try {
+      await this.#supplyAll(source, signal);
+    } finally {
+      over.abort();
+      await telling;
+    }
+  }
+
+  async #supplyAll(source: HotSource, signal: AbortSignal): Promise<void> {
     for (;;) {
       const status = await source.until(["postcopy-paused"], { timeout_ms: PATIENCE_MS, signal });
       if (status !== "postcopy-paused") return;
@@ -272,6 +284,16 @@ export class SourceMemory {
         await flow.close(cause);
         throw cause;
       });
+    }
+  }
+
+  /** A hypervisor that hangs on a silent link is asked again. */
+  async #tellFollowing(source: HotSource, signal: AbortSignal): Promise<void> {
+    const { clock } = this.#tools.world;
+    while (!signal.aborted) {
+      const facts = await source.statistics().catch(() => undefined);
+      if (facts !== undefined && this.#flow !== undefined) this.#tell(this.#flow, facts);
+      await clock.sleep(TELL_MS, signal).catch(() => undefined);
     }
   }
 
