@@ -8,7 +8,7 @@ RATE ?= 50Mbit/s
 FIGURE5_RATE ?= 8Mbit/s
 COUNT ?= 1000000
 
-.PHONY: help setup check test unit system demo faults bench bench-transfer bench-hot bench-simulator catalogue figure5 fuzz clean format
+.PHONY: help setup setup-test check test unit system demo faults bench bench-transfer bench-hot bench-simulator catalogue figure5 fuzz clean format
 
 help:
 	@echo 'make demo    move real machines between two clouds on this machine (RATE=50Mbit/s, ARGS=--keep)'
@@ -26,6 +26,9 @@ help:
 setup:
 	@scripts/setup
 
+setup-test:
+	@scripts/setup test
+
 check: setup
 	@tsc --noEmit
 	@oxlint --type-aware --deny-warnings
@@ -37,14 +40,14 @@ check: setup
 test: unit system
 
 # A test that waits for ever fails, and keeps nobody waiting.
-unit: setup
+unit: setup-test
 	@$(NODE) --test --test-concurrency=2 --test-timeout=600000 $(UNIT)
 
 # One file at a time: guests under emulation need the processors.
-system: setup
+system: setup-test
 	@$(NODE) --test --test-concurrency=1 --test-timeout=900000 $(SYSTEM)
 
-faults: setup
+faults: setup-test
 	@FAULTS=all $(NODE) --test --test-concurrency=1 'test/system/faults*.test.ts'
 
 demo: setup
