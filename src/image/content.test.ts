@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { hasCode } from "#core";
 import { realWorld } from "#system";
-import { contentHash, sameContent, sliceSource } from "./content.ts";
+import { contentHash, contentMd5, knownHash, sameContent, sliceSource } from "./content.ts";
 import { bufferSource, fileSource, readAll } from "./index.ts";
 import { patternBytes } from "./trees.suite.ts";
 import { windowReader } from "./window.ts";
@@ -49,6 +49,9 @@ test("contents of several chunks are hashed and compared as one", async () => {
   const source = bufferSource(bytes);
   assert.ok((await contentHash(source)).equals(createHash("sha256").update(bytes).digest()));
   assert.ok(await sameContent(source, bufferSource(Buffer.from(bytes))));
+  const again = bufferSource(bytes);
+  assert.equal(await contentMd5(again), createHash("md5").update(bytes).digest("hex"));
+  assert.ok(knownHash(again).equals(await contentHash(source)));
   const other = Buffer.from(bytes);
   other[2_400_000] = (other[2_400_000] ?? 0) ^ 1;
   assert.ok(!(await sameContent(source, bufferSource(other))));

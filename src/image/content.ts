@@ -89,6 +89,20 @@ export async function contentHash(source: ContentSource): Promise<Buffer> {
   return value;
 }
 
+/**
+ * The md5 of a source's bytes, in hexadecimal digits. Their sha256 is known from then on, so that
+ * they are read once for both.
+ */
+export async function contentMd5(source: ContentSource): Promise<string> {
+  const [md5, sha256] = [createHash("md5"), createHash("sha256")];
+  for await (const chunk of chunksOf(source)) {
+    md5.update(chunk);
+    sha256.update(chunk);
+  }
+  hashes.set(source, sha256.digest());
+  return md5.digest("hex");
+}
+
 /** The sha256 of a source that `contentHash` was asked for before. */
 export function knownHash(source: ContentSource): Buffer {
   const known = hashes.get(source);

@@ -1,5 +1,5 @@
 export { compareTrees } from "./compare.ts";
-export { bufferSource, contentHash, fileSource, readAll } from "./content.ts";
+export { bufferSource, contentHash, contentMd5, fileSource, readAll } from "./content.ts";
 export type * from "./contract.ts";
 export { writeCpio } from "./cpio.ts";
 export { crc32c } from "./crc32c.ts";
