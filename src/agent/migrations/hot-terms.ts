@@ -54,7 +54,9 @@ export function plannedOf(
 export function warningsOf({ memory, storage, postcopy }: HotTerms): string[] {
   const post =
     "once memory follows the machine (post-copy) there is no way back: if either hypervisor or its " +
-    "host dies before all has followed, the machine is started anew from its disk, as after a power cut";
+    "host dies before all has followed, the machine is started anew from its disk, as after a power cut; " +
+    "if the link breaks while the last of it is on its way, the machine may stand still until it is " +
+    "stopped by force at the destination, which starts it anew from its disk";
   const data =
     "after the switch the machine needs this cloud until its user data block is whole there; what " +
     "it reads of the rest waits while the link is down";

@@ -15,6 +15,8 @@ import { mayPostcopy } from "./source-memory.ts";
 
 const ARRIVE_MS = 60_000;
 const FOLLOW_MS = 200;
+/** A source that has nothing more to send does not answer; the hypervisor may end meanwhile. */
+const MEND_MS = 60_000;
 /** The machine may run, and its memory follows. */
 const POSTCOPY: readonly HotStatus[] = ["postcopy-active", "postcopy-paused", "postcopy-recover"];
 
@@ -184,11 +186,18 @@ export class ArrivingMemory {
   }
 
   async #mend(incoming: IncomingMachine, receiver: HotReceiver, signal: AbortSignal) {
+    const { clock, files } = this.#tools.world;
     await incoming.pause();
     const path = this.#againPath;
-    await this.#tools.world.files.remove(path);
+    await files.remove(path);
     await incoming.recover(path);
-    await this.#connect(receiver, path, signal);
+    const trying = new AbortController();
+    const cancel = clock.after(MEND_MS, () => trying.abort(new Error("the source sends nothing")));
+    try {
+      await this.#connect(receiver, path, AbortSignal.any([signal, trying.signal]));
+    } finally {
+      cancel();
+    }
   }
 
   get #againPath(): string {
