@@ -6,6 +6,7 @@ import { test } from "node:test";
 import * as fc from "fast-check";
 import { realWorld } from "#system";
 import { pipelined, type Clock } from "#core";
+import { handClock } from "./clock.suite.ts";
 import { Compressor, compress, compressionLevel, decompress } from "./compression.ts";
 import { chooseVersion } from "./handshake.ts";
 import { startKeepalive } from "./keepalive.ts";
@@ -22,37 +23,6 @@ import {
   presentToken,
   type TokenState,
 } from "./tokens.ts";
-
-/** A clock that stands still until `advance`; sleeping advances it. */
-function handClock(): Clock & { advance(ms: number): void } {
-  let now_ms = 0;
-  const due: { at_ms: number; callback: () => void }[] = [];
-  const advance = (ms: number): void => {
-    const end_ms = now_ms + ms;
-    for (;;) {
-      due.sort((a, b) => a.at_ms - b.at_ms);
-      if ((due[0]?.at_ms ?? Infinity) > end_ms) break;
-      const next = due.shift();
-      now_ms = next?.at_ms ?? now_ms;
-      next?.callback();
-    }
-    now_ms = end_ms;
-  };
-  return {
-    now: () => now_ms,
-    monotonic: () => now_ms,
-    sleep: (ms) => {
-      advance(ms);
-      return Promise.resolve();
-    },
-    after: (ms, callback) => {
-      const entry = { at_ms: now_ms + ms, callback };
-      due.push(entry);
-      return () => void (due.includes(entry) && due.splice(due.indexOf(entry), 1));
-    },
-    advance,
-  };
-}
 
 test("a token opens once: after READY only the fresh one counts", () => {
   const first = firstTokens("first");

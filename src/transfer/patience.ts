@@ -5,6 +5,11 @@ const LIFE_SIGNS_BYTES_PER_s = 200;
 /** What a connection that is new exchanges besides. */
 const GREETING_BYTES = 1000;
 
+/** True where more came in a time than what shows that a connection lives. */
+export function isMoving(bytes: number, time_ms: number): boolean {
+  return bytes > GREETING_BYTES + (time_ms / 1000) * LIFE_SIGNS_BYTES_PER_s;
+}
+
 /**
  * A period in which nothing came but signs of life is in vain, and the next one is twice as long: a
  * sender that honestly needs long before it can send something is heard in the end, and at most
@@ -37,8 +42,7 @@ export class Patience {
   isOver(now_ms: number, bytes: number): boolean {
     const time_ms = now_ms - this.#since_ms;
     if (time_ms < this.#period_ms) return false;
-    const signsBytes = GREETING_BYTES + (time_ms / 1000) * LIFE_SIGNS_BYTES_PER_s;
-    const came = bytes - this.#sinceBytes > signsBytes;
+    const came = isMoving(bytes - this.#sinceBytes, time_ms);
     this.begin(now_ms, bytes);
     this.#period_ms = came ? this.#first_ms : 2 * this.#period_ms;
     return !came;

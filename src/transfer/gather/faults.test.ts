@@ -11,7 +11,6 @@ import {
   changed,
   Clouds,
   MIB,
-  never,
   notOffered,
   type Behaviour,
   type TestSource,
@@ -82,10 +81,6 @@ function dieAfterOne(piece: ContentPiece): ContentPiece {
 
 async function withoutRecipes(what: string, id: Digest): Promise<void> {
   if (what === "recipe") throw notOffered(id);
-}
-
-async function stall(what: string, _: Digest, signal: AbortSignal): Promise<void> {
-  if (what === "contents") await never(signal);
 }
 
 async function refuse(_: string, id: Digest): Promise<void> {
@@ -182,14 +177,6 @@ test("goes on with another source when one dies in the middle", async () => {
   await using there = await scene();
   const { liar, honest } = liarAndHonest(there, { piece: dieAfterOne, pieceBytes: MIB });
   const report = await gather(there, [honest, liar]);
-  assert.deepEqual(report.liars, []);
-  assert.equal(honest.log.contents.length, 1);
-});
-
-test("goes on with another source when one stalls", async () => {
-  await using there = await scene();
-  const { liar, honest } = liarAndHonest(there, { asked: stall });
-  const report = await gather(there, [honest, liar], { stall_ms: 50 });
   assert.deepEqual(report.liars, []);
   assert.equal(honest.log.contents.length, 1);
 });

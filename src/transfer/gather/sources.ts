@@ -4,15 +4,17 @@ import { rankHolders } from "#delta";
 import type { DataReceiver } from "../contract.ts";
 import { peerError } from "../errors.ts";
 import type { GatherSource, Liar } from "./contract.ts";
+import { isMoving } from "../patience.ts";
 import { Slots } from "../slots.ts";
+import { Stalls } from "./stalls.ts";
 
 /** Requests to one source at a time; the protocol allows eight streams. */
 const REQUESTS_MAX = 6;
 /** For what of sources are ranked where it is not known how much will come. */
 const SMALL_BYTES = 2 ** 20;
 const STALL_MS = 20_000;
-/** What a connection that only shows that it lives stays below, in the time above. */
-const LIFE_SIGN_BYTES = 4096;
+/** Who lied is asked, where that is possible, when all others have stalled so often. */
+const LIE_STALLS = 4;
 
 /** What only somebody sends who does not have what he offered. */
 const LIES: readonly string[] = [
@@ -56,11 +58,9 @@ export interface Asked {
 export class Sources {
   readonly #world: World;
   readonly #all: readonly GatherSource[];
-  readonly #stall_ms: number;
   readonly #gates = new Map<GatherSource, Slots>();
   readonly #banned = new Set<GatherSource>();
-  /** Sources that did not move: asked again only when there is no other. */
-  readonly #stalled = new Set<GatherSource>();
+  readonly #stalls: Stalls<GatherSource>;
   /** By source: bytes on the wire that have been counted. */
   readonly #countedBytes = new Map<GatherSource, number>();
   /** By question: who could not answer it. */
@@ -70,12 +70,13 @@ export class Sources {
   constructor(world: World, all: readonly GatherSource[], stall_ms: number | undefined) {
     this.#world = world;
     this.#all = all;
-    this.#stall_ms = stall_ms ?? STALL_MS;
+    this.#stalls = new Stalls(stall_ms ?? STALL_MS);
   }
 
   /**
-   * Who may be asked, the best first by room delta, those that stalled last. The first source of all, the one
-   * that answers for the component, is asked for blobs even when it lied.
+   * Who may be asked: who stalled least often first, of those who stalled equally often whose turn it is,
+   * else the best by room delta. The first source of all, the one that answers for the component, is asked
+   * for blobs even when it lied.
    */
   usable(question: Question, rawBytes = SMALL_BYTES): GatherSource[] {
     const failed = this.#failed.get(keyOf(question));
@@ -92,14 +93,17 @@ export class Sources {
       rawBytes,
     );
     const rank = (source: GatherSource): number =>
-      Number(this.#banned.has(source)) * 2 + Number(this.#stalled.has(source));
+      (this.#banned.has(source) ? LIE_STALLS : 0) + this.#stalls.count(source);
     return usable.toSorted(
-      (a, b) => rank(a) - rank(b) || order.indexOf(a.holder) - order.indexOf(b.holder),
+      (a, b) =>
+        rank(a) - rank(b) ||
+        this.#stalls.turn(a) - this.#stalls.turn(b) ||
+        order.indexOf(a.holder) - order.indexOf(b.holder),
     );
   }
 
   isStalled(source: GatherSource): boolean {
-    return this.#stalled.has(source);
+    return this.#stalls.count(source) > 0;
   }
 
   ban(source: GatherSource, question: Question, error: unknown): void {
@@ -116,10 +120,8 @@ export class Sources {
   /** Keeps why a source could not answer, and does not ask it that again. */
   fail(source: GatherSource, question: Question, error: unknown): void {
     if (isLie(error)) return this.ban(source, question, error);
-    if (hasCode(error, "transfer.stalled")) {
-      this.#stalled.add(source);
-      return;
-    }
+    // It may be asked again; `ask` has counted it.
+    if (hasCode(error, "transfer.stalled")) return;
     this.#note(source, question, error);
     const { component } = question;
     const fields = { cloud: source.holder.cloud, component, error: reportOf(error) };
@@ -161,7 +163,7 @@ export class Sources {
 
   /**
    * Asks one source. It is given up as stalled when nothing comes for long and another source
-   * could be asked.
+   * is better then.
    */
   async ask<T>(
     source: GatherSource,
@@ -174,12 +176,17 @@ export class Sources {
       question.signal.throwIfAborted();
       const receiver = this.#open(source);
       const given = new AbortController();
+      const stalls = this.#stalls.count(source);
       const stop = this.#watch(source, question, receiver, given);
       try {
         const signal = AbortSignal.any([question.signal, given.signal]);
         const result = await work({ source, receiver, signal });
-        this.#stalled.delete(source);
+        this.#stalls.clear(source);
         return result;
+      } catch (error) {
+        const byItself = hasCode(error, "transfer.stalled") && !given.signal.aborted;
+        if (byItself) this.#stalls.add(source, stalls);
+        throw error;
       } finally {
         stop();
       }
@@ -223,21 +230,21 @@ export class Sources {
     given: AbortController,
   ): () => void {
     const { clock } = this.#world;
-    let seenBytes = receiver.wireBytes();
-    const look = (): void => {
-      const bytes = receiver.wireBytes();
-      const others = this.usable(question).some(
-        (other) => other !== source && !this.#stalled.has(other),
-      );
-      if (bytes - seenBytes < LIFE_SIGN_BYTES && others) {
-        const message = `${source.holder.cloud} sent nothing for ${this.#stall_ms} ms`;
+    let cancel: (() => void) | undefined;
+    const wait = (): void => {
+      const begin = { stalls: this.#stalls.count(source), bytes: receiver.wireBytes() };
+      const period_ms = this.#stalls.period_ms(source);
+      cancel = clock.after(period_ms, () => {
+        const movedBytes = receiver.wireBytes() - begin.bytes;
+        if (isMoving(movedBytes, period_ms)) this.#stalls.clear(source);
+        else this.#stalls.add(source, begin.stalls);
+        const [best] = this.usable(question);
+        if (!this.isStalled(source) || best === undefined || best === source) return wait();
+        const message = `${source.holder.cloud} sent nothing for ${period_ms} ms`;
         given.abort(peerError("stalled", message, { subject: question.component }));
-        return;
-      }
-      seenBytes = bytes;
-      cancel = clock.after(this.#stall_ms, look);
+      });
     };
-    let cancel = clock.after(this.#stall_ms, look);
-    return () => cancel();
+    wait();
+    return () => cancel?.();
   }
 }
