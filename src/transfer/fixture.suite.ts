@@ -3,7 +3,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { TesseraError, type BlobReference, type Digest, type World } from "#core";
+import { TesseraError, type BlobReference, type Clock, type Digest, type World } from "#core";
 import { createMemoryDevice, type BlockDevice } from "#block";
 import { openRepository, type BlobReader, type ComponentStore, type PackCache } from "#repository";
 import { realWorld } from "#system";
@@ -147,13 +147,19 @@ export class Clouds {
     this.#closing.push(close);
   }
 
-  async server(options: Partial<DataServerOptions> = {}): Promise<DataServer> {
-    const server = await startDataServer(this.world, {
-      identity: this.sender,
-      host: "127.0.0.1",
-      port: 0,
-      ...options,
-    });
+  async server(
+    options: Partial<DataServerOptions> = {},
+    clock: Clock = this.world.clock,
+  ): Promise<DataServer> {
+    const server = await startDataServer(
+      { ...this.world, clock },
+      {
+        identity: this.sender,
+        host: "127.0.0.1",
+        port: 0,
+        ...options,
+      },
+    );
     this.onDispose(() => server.close());
     return server;
   }
@@ -163,8 +169,9 @@ export class Clouds {
     source: DataSource,
     offer: Partial<SessionOffer> = {},
     options: Partial<DataServerOptions> = {},
+    clock?: Clock,
   ): Promise<DataServer> {
-    const server = await this.server(options);
+    const server = await this.server(options, clock);
     const peerCertificate = this.receiver.certificate;
     await server.offer({ id: "m1", token: this.token, peerCertificate, source, ...offer });
     return server;
