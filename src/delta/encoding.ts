@@ -63,7 +63,7 @@ export const ENCODING_OPTIONS: readonly EncodingOption[] = [
 const OWN_WORK = 2;
 const OWN_LEFT = 0.5;
 
-/** What a solid pack takes besides: contents and references are read, and it is put into the cache. */
+/** What a solid pack is assumed to take besides: contents and references are read, and it is put into the cache. */
 export const PACK_OVERHEAD_s = 0.01;
 
 /** How long an encoding takes, and what it puts on the wire. */
