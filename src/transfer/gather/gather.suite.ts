@@ -283,7 +283,7 @@ export class Clouds {
       sources,
       references: components.map(referenceOf),
       owner: "migration:test",
-      signal: AbortSignal.timeout(60_000),
+      signal: AbortSignal.timeout(240_000),
       ...more,
     };
   }
