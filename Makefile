@@ -8,13 +8,13 @@ RATE ?= 50Mbit/s
 FIGURE5_RATE ?= 8Mbit/s
 COUNT ?= 1000000
 
-.PHONY: help setup setup-test check test unit system demo faults bench bench-transfer bench-hot bench-simulator catalogue figure5 fuzz clean format
+.PHONY: help setup check test unit system demo faults bench bench-transfer bench-hot bench-simulator catalogue figure5 fuzz clean format
 
 help:
 	@echo 'make demo    move real machines between two clouds on this machine (RATE=50Mbit/s, ARGS=--keep)'
 	@echo 'make test    all tests, those that boot guests included'
 	@echo 'make check   types, lint, format, dead code, house rules'
-	@echo 'make faults  the whole matrix of kills and cancels (long)'
+	@echo 'make faults  the whole matrix of kills and cancels (long; ONLY=PATTERN for a part), into doc/faults.md'
 	@echo 'make bench   benchmarks, into bench/results and bench/RESULTS.md'
 	@echo 'make fuzz    every decoder with COUNT=1000000 inputs that may be bad (long; ARGS=target)'
 	@echo 'make bench-transfer  the data plane against its peers, as root, an hour (ARGS=--only ID)'
@@ -25,9 +25,6 @@ help:
 
 setup:
 	@scripts/setup
-
-setup-test:
-	@scripts/setup test
 
 check: setup
 	@tsc --noEmit
@@ -40,15 +37,18 @@ check: setup
 test: unit system
 
 # A test that waits for ever fails, and keeps nobody waiting.
-unit: setup-test
+unit: setup
 	@$(NODE) --test --test-concurrency=2 --test-timeout=600000 $(UNIT)
 
 # One file at a time: guests under emulation need the processors.
-system: setup-test
+system: setup
 	@$(NODE) --test --test-concurrency=1 --test-timeout=900000 $(SYSTEM)
 
-faults: setup-test
-	@FAULTS=all $(NODE) --test --test-concurrency=1 'test/system/faults*.test.ts'
+faults: setup
+	@mkdir -p build; FAULTS=all ONLY='$(ONLY)' $(NODE) --test --test-concurrency=1 \
+	  --test-reporter=spec --test-reporter-destination=stdout \
+	  --test-reporter=./test/support/fault-table.ts --test-reporter-destination=build/faults.md \
+	  'test/system/faults*.test.ts'; status=$$?; mv build/faults.md doc/faults.md; oxfmt doc/faults.md; exit $$status
 
 demo: setup
 	@$(NODE) bench/demo/main.ts --rate '$(RATE)' $(ARGS)

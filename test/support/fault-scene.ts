@@ -7,6 +7,9 @@ import { startJourney, type Journey, type Outcome } from "./journey.ts";
 /** The whole matrix, or the fixed part of it that every test run takes. */
 export const ALL = process.env["FAULTS"] === "all";
 
+/** Of the whole matrix only cases whose names match are run, the rest is told as not run. */
+const ONLY = ALL ? (process.env["ONLY"] ?? "") : "";
+
 /** Cases that are always run, and those that only the whole matrix has. */
 export function chosen<T>(cases: readonly T[], always: (item: T, index: number) => boolean): T[] {
   return cases.filter((item, index) => ALL || always(item, index));
@@ -28,7 +31,8 @@ export class Scene {
     work: (journey: Journey, context: TestContext) => Promise<void>,
     skip: false | string = false,
   ): void {
-    test(name, { skip }, async (context) => {
+    const wanted = ONLY === "" || new RegExp(ONLY, "u").test(name);
+    test(name, { skip: wanted ? skip : "not run" }, async (context) => {
       const opening = (this.#journey ??= this.#open());
       opening.catch(() => (this.#journey = undefined));
       const journey = await opening;
