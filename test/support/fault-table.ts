@@ -1,5 +1,4 @@
 /** A reporter of node:test: its output is the table of `doc/faults.md`. */
-import { basename } from "node:path";
 
 /** What is read of the runner's events. */
 export interface RunEvent {
@@ -31,29 +30,25 @@ interface Row {
 }
 
 export default async function* faultTable(events: AsyncIterable<RunEvent>): AsyncGenerator<string> {
-  const files = new Map<string, Row[]>();
+  const rows: Row[] = [];
   for await (const { type, data = {} } of events) {
     const { name = "", message = "", file = "", nesting = 0, details, skip } = data;
     if (nesting > 0 || file === "" || details?.type === "suite") continue;
-    const rows = files.get(file) ?? [];
     const last = rows.at(-1);
     if (type === "test:pass" || type === "test:fail") {
       const passed = skip === undefined || skip === false ? "as expected" : "not run";
       rows.push({ name, outcome: type === "test:pass" ? passed : "**FAILED**" });
-      files.set(file, rows);
     } else if (type === "test:diagnostic" && last?.outcome === "as expected") {
       if (OUTCOMES.includes(message)) last.outcome = message;
     }
   }
   yield HEAD;
-  for (const [file, rows] of [...files].toSorted(([a], [b]) => (a < b ? -1 : 1))) {
-    yield tableOf(basename(file), rows);
-  }
+  yield tableOf(rows);
 }
 
-function tableOf(file: string, rows: readonly Row[]): string {
+function tableOf(rows: readonly Row[]): string {
   const lines = rows.map(({ name, outcome }) => `| ${name.replaceAll("|", "\\|")} | ${outcome} |`);
   const ran = rows.filter(({ outcome }) => outcome !== "not run").length;
-  const head = `\n## ${file}\n\n${ran} of ${rows.length} were run.\n\n| case | end |\n| --- | --- |\n`;
+  const head = `\n${ran} of ${rows.length} were run.\n\n| case | end |\n| --- | --- |\n`;
   return `${head}${lines.join("\n")}\n`;
 }
