@@ -33,7 +33,9 @@ export function termsOf(
   { hot: there }: PlanAnswer,
 ): HotTerms {
   const { memory = "auto", storage = "hybrid" } = hot ?? {};
-  return { memory, storage, postcopy: there?.postcopy ?? false, description };
+  // Not by itself: a link that breaks at the wrong moment may cost the memory (doc/migration.md).
+  const postcopy = memory === "postcopy" && (there?.postcopy ?? false);
+  return { memory, storage, postcopy, description };
 }
 
 /** What is expected of it, and what is to be said beforehand. */
