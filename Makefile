@@ -11,7 +11,7 @@ COUNT ?= 1000000
 .PHONY: help setup check test unit system demo faults bench bench-transfer bench-hot bench-simulator catalogue figure5 fuzz clean format
 
 help:
-	@echo 'make demo    move real machines between two clouds on this machine (RATE=50Mbit/s, ARGS=--keep)'
+	@echo 'make demo    move real machines between two clouds on this machine (RATE=50Mbit/s, ARGS=--live or --keep)'
 	@echo 'make test    all tests, those that boot guests included'
 	@echo 'make check   types, lint, format, dead code, house rules'
 	@echo 'make faults  the whole matrix of kills and cancels (long; ONLY=PATTERN for a part), into doc/faults.md'

@@ -25,7 +25,7 @@ const SITE = `server {
 }
 `;
 
-const PAGE = "<h1>This page travels with its machine.</h1>\n";
+export const PAGE = "<h1>This page travels with its machine.</h1>\n";
 
 const ANSWER_MS = 10_000;
 

@@ -1,9 +1,13 @@
-/** `make demo`: two clouds on this machine, real Debian machines, three cold migrations. */
+/**
+ * `make demo`: two clouds on this machine, real Debian machines, three cold migrations, or with
+ * `--live` two of a machine that goes on running.
+ */
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { formatBytes, formatRate, parseRate } from "#core";
 import { DEMO, endDemo, startClouds, type Demo, type DemoCloud } from "./clouds.ts";
+import { MACHINE, playLive } from "./live.ts";
 import { DATABASE, WEB, type DemoMachine } from "./machines.ts";
 import { move, type Report } from "./migrate.ts";
 import { headline, say, tessera } from "./screen.ts";
@@ -50,6 +54,13 @@ function summarise(reports: readonly Report[]): void {
   process.stdout.write(`${[header.join("  "), ...rows].join("\n")}\n`);
 }
 
+function report(reports: readonly Report[]): void {
+  summarise(reports);
+  const file = join(DEMO, "report.json");
+  writeFileSync(file, `${JSON.stringify(reports, null, 2)}\n`);
+  say(`figures written to ${file.slice(resolve(DEMO, "../..").length + 1)}`);
+}
+
 async function play(demo: Demo, bitsPerSecond: number): Promise<Report[]> {
   const { messina, inquadro } = demo;
   const shared = { demo, bitsPerSecond };
@@ -84,7 +95,7 @@ async function play(demo: Demo, bitsPerSecond: number): Promise<Report[]> {
   return [first.report, second.report, third.report];
 }
 
-function next(keep: boolean): void {
+function next(keep: boolean, machine: string): void {
   headline("What to try next");
   const lines = keep
     ? [
@@ -92,11 +103,12 @@ function next(keep: boolean): void {
         `  export TESSERA_AGENT=${join("build", "demo", "messina", "agent.sock")}`,
         "  bin/tessera machine ls",
         "  bin/tessera migration ls",
-        "  bin/tessera migrate web --to inquadro",
+        `  bin/tessera migrate ${machine} --to inquadro`,
         "  bin/tessera component ls",
         `  bin/tessera --help`,
       ]
     : [
+        "  make demo ARGS=--live      a machine that goes on running while it moves",
         "  make demo ARGS=--keep      the same, and the clouds go on running for you to try commands",
         "  make demo RATE=10Mbit/s    over a slower link",
         "  bin/tessera --help         every command",
@@ -110,6 +122,7 @@ async function main(): Promise<void> {
     options: {
       rate: { type: "string", default: "50Mbit/s" },
       keep: { type: "boolean", default: false },
+      live: { type: "boolean", default: false },
     },
   });
   const bitsPerSecond = parseRate(values.rate);
@@ -119,12 +132,9 @@ async function main(): Promise<void> {
   say("two Prosody servers, two agents, one room: both clouds see each other");
   try {
     await buildComponents(demo.messina, demo.reused);
-    const reports = await play(demo, bitsPerSecond);
-    summarise(reports);
-    const file = join(DEMO, "report.json");
-    writeFileSync(file, `${JSON.stringify(reports, null, 2)}\n`);
-    say(`figures written to ${file.slice(resolve(DEMO, "../..").length + 1)}`);
-    next(values.keep);
+    if (values.live) await playLive(demo);
+    else report(await play(demo, bitsPerSecond));
+    next(values.keep, values.live ? MACHINE : WEB.name);
   } finally {
     if (!values.keep) await endDemo();
   }

@@ -44,7 +44,7 @@ interface Move {
   readonly known: ReadonlyMap<string, string>;
 }
 
-function check(holds: boolean, claim: string): void {
+export function check(holds: boolean, claim: string): void {
   if (!holds) throw new Error(`NOT TRUE: ${claim}`);
   say(`  proven: ${claim}`);
 }
@@ -135,7 +135,7 @@ async function composedSums(cloud: DemoCloud, appliance: string): Promise<string
   return await run("sh", ["-c", command, directory]);
 }
 
-async function receiptsAgree(from: DemoCloud, to: DemoCloud): Promise<SignedReceipt> {
+export async function receiptsAgree(from: DemoCloud, to: DemoCloud): Promise<SignedReceipt> {
   const receipts = await Promise.all(
     [from, to].map(async ({ api }) => {
       const { migrations } = await api.call("migration.list", {});
