@@ -140,7 +140,7 @@ test("takes from a source what it would send too slowly", async () => {
     after: (wait_ms, callback) => clock.after(wait_ms / 100, callback),
   };
   const drip = {
-    piece: async (piece: never) => (await clock.sleep(30), piece),
+    piece: async (piece: never) => (await clock.sleep(100), piece),
     pieceBytes: 65_536,
   };
   const sources = [
