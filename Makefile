@@ -8,11 +8,12 @@ RATE ?= 50Mbit/s
 FIGURE5_RATE ?= 8Mbit/s
 COUNT ?= 1000000
 
-.PHONY: help setup check test unit system demo faults bench bench-transfer bench-hot bench-simulator catalogue figure5 fuzz clean format
+.PHONY: help setup setup-test test-import check test unit system demo faults bench bench-transfer bench-hot bench-simulator bench-import catalogue figure5 fuzz clean format
 
 help:
 	@echo 'make demo    move real machines between two clouds on this machine (RATE=50Mbit/s, ARGS=--live or --keep)'
 	@echo 'make test    all tests, those that boot guests included'
+	@echo 'make test-import  imports a real Debian image, compares every file, boots it (minutes)'
 	@echo 'make check   types, lint, format, dead code, house rules'
 	@echo 'make faults  the whole matrix of kills and cancels (long; ONLY=PATTERN for a part), into doc/faults.md'
 	@echo 'make bench   benchmarks, into bench/results and bench/RESULTS.md'
@@ -26,6 +27,9 @@ help:
 setup:
 	@scripts/setup
 
+setup-test:
+	@scripts/setup test
+
 check: setup
 	@tsc --noEmit
 	@oxlint --type-aware --deny-warnings
@@ -37,14 +41,18 @@ check: setup
 test: unit system
 
 # A test that waits for ever fails, and keeps nobody waiting.
-unit: setup
+unit: setup-test
 	@$(NODE) --test --test-concurrency=2 --test-timeout=600000 $(UNIT)
 
 # One file at a time: guests under emulation need the processors.
-system: setup
+system: setup-test
 	@$(NODE) --test --test-concurrency=1 --test-timeout=900000 $(SYSTEM)
 
-faults: setup
+# Minutes: it builds a Debian image, imports it whole and boots it.
+test-import: setup-test
+	@$(NODE) --test --test-timeout=1800000 test/long/import.test.ts
+
+faults: setup-test
 	@mkdir -p build; FAULTS=all ONLY='$(ONLY)' $(NODE) --test --test-concurrency=1 \
 	  --test-reporter=spec --test-reporter-destination=stdout \
 	  --test-reporter=./test/support/fault-table.ts --test-reporter-destination=build/faults.md \
@@ -62,6 +70,10 @@ fuzz: setup
 bench-transfer: setup
 	@scripts/setup bench
 	@$(NODE) bench/transfer/main.ts $(ARGS)
+
+bench-import: setup-test
+	@$(NODE) bench/import/main.ts
+	@oxfmt bench/RESULTS.md bench/results
 
 figure5: setup
 	@scripts/setup bench
