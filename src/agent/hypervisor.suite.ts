@@ -3,7 +3,7 @@ import { execFile } from "node:child_process";
 import { open, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { TesseraError } from "#core";
+import { TesseraError, type ProcessIdentity } from "#core";
 import type {
   Hypervisor,
   IncomingMachine,
@@ -26,6 +26,7 @@ export class Host {
 
 interface Guest {
   readonly specification: MachineSpecification;
+  readonly identity: ProcessIdentity;
   end(): void;
   readonly exited: Promise<void>;
 }
@@ -36,6 +37,8 @@ export class MemoryHypervisor implements Hypervisor {
   failing = 0;
   /** Guests that never say that they are ready. */
   mute = false;
+  /** Of the next hypervisors; it lives as long as the tests. */
+  identity = ownIdentity();
   readonly #cloud: string;
   readonly #host: Host;
   readonly #guests = new Map<string, Guest>();
@@ -60,7 +63,13 @@ export class MemoryHypervisor implements Hypervisor {
     }
     const { promise: exited, resolve } = Promise.withResolvers<void>();
     const { uuid, directory } = specification;
-    const guest = { specification, exited, end: () => this.#end(directory, uuid, resolve) };
+    const { identity } = this;
+    const guest = {
+      specification,
+      identity,
+      exited,
+      end: () => this.#end(directory, uuid, resolve),
+    };
     this.#guests.set(directory, guest);
     const { running, doubled, starts } = this.#host;
     if (running.has(uuid)) doubled.push(`${uuid} at ${running.get(uuid)} and ${this.#cloud}`);
@@ -93,6 +102,14 @@ export class MemoryHypervisor implements Hypervisor {
       ?.specification;
   }
 
+  /** The hypervisor dies, and nobody is told yet. */
+  die(uuid: string): void {
+    for (const [directory, { specification }] of this.#guests) {
+      if (specification.uuid === uuid) this.#guests.delete(directory);
+    }
+    this.#host.running.delete(uuid);
+  }
+
   /** The guest switches itself off. */
   powerOff(uuid: string): void {
     for (const guest of this.#guests.values()) if (guest.specification.uuid === uuid) guest.end();
@@ -105,12 +122,12 @@ export class MemoryHypervisor implements Hypervisor {
   }
 
   #machine(guest: Guest): RunningMachine {
-    const { specification, exited } = guest;
+    const { specification, identity, exited } = guest;
     const { uuid, directory } = specification;
     const alive = (): boolean => this.#guests.has(directory);
     return {
       uuid,
-      identity: { pid: 1, startTicks: 1, bootId: "memory" },
+      identity,
       hostPorts: { http: 8080 },
       consolePath: join(directory, "console.log"),
       state: () => Promise.resolve(alive() ? "running" : "exited"),
@@ -131,6 +148,12 @@ export class MemoryHypervisor implements Hypervisor {
       detach: () => Promise.resolve(),
     };
   }
+}
+
+function ownIdentity(): ProcessIdentity {
+  const identity = realWorld().processes.identify(process.pid);
+  if (identity === undefined) throw new Error("this process is not in /proc");
+  return identity;
 }
 
 function notHot(): TesseraError {

@@ -62,6 +62,20 @@ test("start and stop are idempotent; a guest that ends by itself is seen", async
   await assert.rejects(machines.start(uuid), code("agent.machine-unknown"));
 });
 
+test("a hypervisor that has died does not count as running before its end is told", async (t) => {
+  const [cloud] = (await twoClouds(t)).clouds;
+  const { machines } = cloud.parts;
+  const uuid = await cloud.machine("web-1", { stopped: true });
+  const { identity } = cloud.hypervisor;
+  cloud.hypervisor.identity = { ...identity, startTicks: identity.startTicks + 1 };
+  await machines.start(uuid);
+  cloud.hypervisor.die(uuid);
+  assert.equal(machines.running(uuid), undefined);
+  cloud.hypervisor.identity = identity;
+  await machines.start(uuid);
+  assert.ok(machines.running(uuid) !== undefined);
+});
+
 test("a start that fails leaves the machine stopped", async (t) => {
   const [cloud] = (await twoClouds(t)).clouds;
   const uuid = await cloud.machine("web-1", { stopped: true });

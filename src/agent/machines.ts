@@ -21,6 +21,7 @@ import type { ComponentStore } from "#repository";
 import { composedPath, type Layout } from "./layout.ts";
 import { beginRun, diskOf, openMachineData } from "./machine-data.ts";
 import { openMachineStore, type MachineStore, type StoredMachine } from "./machine-store.ts";
+import { inUse, NAME, nameInvalid, refuseStart, type Starter } from "./machine-rules.ts";
 import { createTurns } from "./turns.ts";
 
 export interface MachinesOptions {
@@ -34,16 +35,6 @@ export interface MachinesOptions {
   readonly bootTimeout_ms: number;
   changed(): void;
 }
-
-/** A machine that takes part in a migration is started by that migration alone. */
-export interface Starter {
-  readonly migration: string;
-  /** Where it is aborted before the machine runs, the machine is not started. */
-  readonly signal: AbortSignal;
-}
-
-/** One label of RFC 1123, as the guest's host name must be. */
-const NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 
 export type StopKind = "graceful" | "forced" | "was-stopped";
 
@@ -222,7 +213,7 @@ export class Machines {
   async start(uuid: string, starter?: Starter): Promise<RunningMachine> {
     return await this.#turns.take(uuid, async () => {
       const stored = await this.#get(uuid);
-      const known = this.#running.get(uuid);
+      const known = this.running(uuid);
       refuseStart(stored.machine, starter);
       if (known !== undefined) return known;
       const specification = await this.#specification(stored);
@@ -275,13 +266,16 @@ export class Machines {
     });
   }
 
+  /** What runs; of a hypervisor that has just died, its end may not have been heard of yet. */
   running(uuid: string): RunningMachine | undefined {
-    return this.#running.get(uuid);
+    const known = this.#running.get(uuid);
+    const { processes } = this.#options.world;
+    return known !== undefined && processes.alive(known.identity) ? known : undefined;
   }
 
   /** Waits for the guest's own word. */
   async ready(uuid: string, signal: AbortSignal, timeout_ms?: number): Promise<void> {
-    const running = this.#running.get(uuid);
+    const running = this.running(uuid);
     if (running === undefined) {
       throw new TesseraError("misuse", "agent.machine-stopped", `machine ${uuid} does not run`, {
         subject: uuid,
@@ -363,37 +357,4 @@ export class Machines {
     await this.store.save({ ...stored, machine: { ...stored.machine, state, hostPorts } });
     this.#options.changed();
   }
-}
-
-function nameInvalid(name: string): TesseraError {
-  const message = `"${name}" cannot be the name of a machine`;
-  return new TesseraError("misuse", "agent.name-invalid", message, {
-    subject: name,
-    remedy: "use 1 to 63 lower-case letters, digits and hyphens, no hyphen at the ends",
-  });
-}
-
-/** A machine that is on its way, or gone, must not be started by hand: it could run twice. */
-function refuseStart({ uuid, name, state, cloud, migration }: Machine, starter?: Starter): void {
-  if (state === "gone") {
-    const message = `machine "${name}" was handed over to ${cloud ?? "another cloud"}`;
-    throw new TesseraError("misuse", "agent.machine-gone", message, {
-      subject: uuid,
-      remedy: "start it there; what is kept here is its earlier copy",
-    });
-  }
-  if (migration === undefined || migration === starter?.migration) return;
-  const message = `machine "${name}" takes part in migration ${migration}`;
-  throw new TesseraError("misuse", "agent.machine-migrating", message, {
-    subject: uuid,
-    remedy: "wait for its end, or cancel it",
-  });
-}
-
-function inUse(machine: Machine, why: string, remedy: string): TesseraError {
-  const message = `machine "${machine.name}" cannot be removed: ${why}`;
-  return new TesseraError("misuse", "agent.machine-in-use", message, {
-    subject: machine.uuid,
-    remedy,
-  });
 }

@@ -99,15 +99,17 @@ async function killGuest(journey: Journey, role: Role, phase: string, of: Role):
   await until(`${role} is ${phase}`, async () =>
     (await journey.show(side, id))?.state === phase ? true : undefined,
   );
-  killGuests(journey, journey.side(of));
+  await killGuests(journey, journey.side(of));
   side.faults();
   return await expectAnyEnd(journey, id);
 }
 
-function killGuests(journey: Journey, cloud: TestCloud): void {
+async function killGuests(journey: Journey, cloud: TestCloud): Promise<void> {
   const guests = cloud.guests(journey.uuid);
   assert.ok(guests.length > 0, `a hypervisor at ${cloud.name}`);
   for (const { pid } of guests) process.kill(pid, "SIGKILL");
+  const gone = (): true | undefined => (cloud.guests(journey.uuid).length === 0 ? true : undefined);
+  await until("the hypervisor has ended", () => Promise.resolve(gone()));
 }
 
 const GUESTS: readonly (readonly [Role, string, Role])[] = [

@@ -3,7 +3,7 @@ import { componentsOf, TesseraError, type Machine } from "#core";
 import type { DestinationEvent } from "#migration";
 import { keepArrived, placeArrived } from "../machine-data.ts";
 import { handedTo, type StoredMachine } from "../machine-store.ts";
-import type { Starter } from "../machines.ts";
+import type { Starter } from "../machine-rules.ts";
 import type { Happening } from "./course.ts";
 import type { DestinationPart, DestinationRecord } from "./record.ts";
 import type { MigrationTools } from "./tools.ts";
