@@ -1,6 +1,8 @@
 # Tessera. `make demo` and `make test` do all their own set-up.
 .DEFAULT_GOAL := help
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+# Modules are compiled once, not by each of the hundreds of processes of a test run.
+export NODE_COMPILE_CACHE := $(CURDIR)/build/node-cache
 NODE := node
 UNIT := 'src/**/*.test.ts'
 SYSTEM := 'test/system/*.test.ts'

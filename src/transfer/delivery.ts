@@ -1,4 +1,5 @@
 import type { Clock } from "#core";
+import { HEADER_BYTES } from "./protocol.ts";
 
 const MARK_BYTES_MIN = 32 * 1024;
 const FLIGHT_BYTES_MIN = 64 * 1024;
@@ -8,6 +9,8 @@ const SLACK_ms = 40;
 /** A frame of a lower class should not hold up a demanded one for longer. */
 const FRAGMENT_ms = 8;
 const FRAGMENT_BYTES_MIN = 16 * 1024;
+/** A fragment and the PING behind it share a TLS record, and mostly a packet. */
+const MARK_BYTES = HEADER_BYTES + 8;
 const WHOLE_BYTES = 512 * 1024;
 const RATE_WINDOW_ms = 1_000;
 const ROUND_TRIP_STALE_ms = 20_000;
@@ -79,18 +82,19 @@ export class Delivery {
     const rate = this.bytesPerSecond;
     if (rate === undefined) return FLIGHT_BYTES_MIN;
     const bytes = Math.floor((rate * FRAGMENT_ms) / 1000 / FRAGMENT_BYTES_MIN) * FRAGMENT_BYTES_MIN;
-    return bytes >= WHOLE_BYTES ? Infinity : Math.max(FRAGMENT_BYTES_MIN, bytes);
+    if (bytes >= WHOLE_BYTES) return Infinity;
+    return Math.max(FRAGMENT_BYTES_MIN, bytes) - MARK_BYTES;
   }
 
   sent(bytes: number): void {
     this.#sentBytes += bytes;
   }
 
-  /** Whether a PING should follow now. */
+  /** Whether a PING should follow now. Each costs bytes: where one is under way, none comes soon. */
   get markDue(): boolean {
     const unmarked = this.#sentBytes - this.#markedBytes;
     if (unmarked === 0) return false;
-    if (this.#marks.length === 0 || !this.hasRoom) return true;
+    if (this.#marks.length === 0) return true;
     return unmarked >= Math.max(MARK_BYTES_MIN, this.flightBytesMax / 8);
   }
 

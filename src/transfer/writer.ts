@@ -168,12 +168,12 @@ export class SocketWriter {
   #change(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#wake = resolve;
-    if (this.#current === undefined && this.#delivery.isStuck) this.#mark();
+    if (this.#current === undefined && this.#delivery.isStuck) this.#write([this.#mark()]);
     return promise;
   }
 
-  #mark(): void {
-    this.#write([encodeFrame(TYPE.PING, 0, this.#delivery.mark())]);
+  #mark(): Uint8Array {
+    return encodeFrame(TYPE.PING, 0, this.#delivery.mark());
   }
 
   #hasRoom(): boolean {
@@ -206,12 +206,14 @@ export class SocketWriter {
     this.#lackingBytes -= bytes;
     this.#turns.served(job, bytes + HEADER_BYTES);
     const isLast = job.sentBytes === job.length;
-    this.#write([...head, ...pieces], isLast ? job.onFree : undefined);
+    const parts = [...head, ...pieces];
+    this.#delivery.sent(totalOf(parts));
+    const after = this.#lackingBytes === 0 ? this.#fragmentEnded() : [];
+    this.#put([...parts, ...after], isLast ? job.onFree : undefined);
     if (isLast) {
       this.#turns.remove(job);
       job.done.resolve();
     }
-    if (this.#lackingBytes === 0) this.#fragmentEnded();
     return bytes + totalOf(head);
   }
 
@@ -226,17 +228,26 @@ export class SocketWriter {
     return encodeHeader({ type, stream, length, flags: length < left ? flags | FLAG_MORE : flags });
   }
 
-  #fragmentEnded(): void {
+  /** What follows a fragment; in one write with its end, for the sake of short records. */
+  #fragmentEnded(): readonly Uint8Array[] {
     this.#current = undefined;
-    if (this.#held.length > 0) this.#write(this.#held.splice(0));
+    const held = this.#held.splice(0);
+    this.#delivery.sent(this.#heldBytes);
     this.#heldBytes = 0;
-    if (this.#delivery.markDue) this.#mark();
+    if (!this.#delivery.markDue) return held;
+    const mark = this.#mark();
+    this.#delivery.sent(mark.length);
+    return [...held, mark];
   }
 
-  #write(parts: readonly Uint8Array[], onFree?: () => void): void {
+  #write(parts: readonly Uint8Array[]): void {
+    this.#delivery.sent(totalOf(parts));
+    this.#put(parts);
+  }
+
+  #put(parts: readonly Uint8Array[], onFree?: () => void): void {
     const length = totalOf(parts);
     this.#pendingBytes += length;
-    this.#delivery.sent(length);
     this.sent_ms = this.#clock.monotonic();
     const written = (): void => {
       this.#pendingBytes -= length;
