@@ -18,6 +18,7 @@ import {
   keptDigest,
   noteSent,
   openArrived,
+  openKept,
   openMachineData,
   placeArrived,
   removeKept,
@@ -185,6 +186,30 @@ test("killed while copy and overlay become one file, the copy is the same", asyn
       return;
     }
   }
+});
+
+test("killed while a copy is opened for changes, it is the same, and none that anybody knows", async () => {
+  for (let changes = 0; ; changes += 1) {
+    await using made = await scene();
+    const { directory, incoming } = made;
+    await arrive(incoming);
+    await placeArrived(world, incoming, directory);
+    await keepArrived(world, directory, EVERYTHING);
+    guestWrites(directory);
+    const handed = await handOver(directory);
+    const opened = await openKept(dying(changes), directory, SIZE).catch(() => undefined);
+    await opened?.close();
+    assert.equal(await digestOf(directory), handed, `another copy after ${changes} changes`);
+    const again = await openKept(world, directory, SIZE);
+    assert.equal(again && (await userDataDigest(again)).digest, handed);
+    await again?.close();
+    assert.deepEqual(await readdir(directory), ["data.raw"]);
+    assert.equal(await keptDigest(world, directory), undefined);
+    if (opened !== undefined) break;
+  }
+  await using made = await scene();
+  await arrive(join(made.directory, "data.raw"));
+  assert.equal(await openKept(world, made.directory, 2 * SIZE), undefined);
 });
 
 test("killed while new data take the place of an old copy, the new data are whole", async () => {

@@ -177,15 +177,39 @@ export async function joinKept(
   const { files } = world;
   const digest = await keptDigest(world, directory);
   if (digest === undefined) return undefined;
-  if (await exists(world, overlayPath(directory))) {
-    await files.remove(arrivedPath(directory));
-    await applyChanges(world, directory);
-    await files.remove(overlayPath(directory));
-  }
+  await joinOverlay(world, directory);
   if (await exists(world, handedPath(directory))) {
     await files.rename(handedPath(directory), arrivedPath(directory));
   }
   return { path: rawPath(directory), digest };
+}
+
+async function joinOverlay(world: World, directory: string): Promise<void> {
+  const { files } = world;
+  if (!(await exists(world, overlayPath(directory)))) return;
+  await files.remove(arrivedPath(directory));
+  await applyChanges(world, directory);
+  await files.remove(overlayPath(directory));
+}
+
+/**
+ * Opens whatever copy there is of a machine that is not here, for changes: nobody takes it for a known
+ * one any more. Interrupted and done again, it goes on.
+ *
+ * @returns undefined where there is none of this size
+ */
+export async function openKept(
+  world: World,
+  directory: string,
+  sizeBytes: number,
+): Promise<BlockDevice | undefined> {
+  const { files } = world;
+  const status = await files.status(rawPath(directory));
+  if (status?.sizeBytes !== sizeBytes) return undefined;
+  await files.remove(handedPath(directory));
+  await files.remove(arrivedPath(directory));
+  await joinOverlay(world, directory);
+  return await openFileDevice(world, rawPath(directory), { readOnly: false });
 }
 
 async function applyChanges(world: World, directory: string): Promise<void> {

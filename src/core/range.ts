@@ -20,6 +20,29 @@ export function mergeRanges(ranges: readonly ByteRange[]): ByteRange[] {
   return merged;
 }
 
+/** What of `ranges` is in none of `others`, in order. */
+export function subtractRanges(
+  ranges: readonly ByteRange[],
+  others: readonly ByteRange[],
+): ByteRange[] {
+  const holes = mergeRanges(others);
+  const left: ByteRange[] = [];
+  let next = 0;
+  for (const range of mergeRanges(ranges)) {
+    let { offset } = range;
+    for (; next < holes.length; next += 1) {
+      const hole = holes[next];
+      if (hole === undefined || hole.offset >= endOf(range)) break;
+      if (hole.offset > offset) left.push({ offset, length: hole.offset - offset });
+      offset = Math.max(offset, endOf(hole));
+      // It may reach into the next range.
+      if (endOf(hole) > endOf(range)) break;
+    }
+    if (offset < endOf(range)) left.push({ offset, length: endOf(range) - offset });
+  }
+  return left;
+}
+
 export function totalLength(ranges: readonly ByteRange[]): number {
   return ranges.reduce((sum, range) => sum + range.length, 0);
 }

@@ -170,6 +170,18 @@ export interface RemoteBlocks {
     priority: "demanded" | "background",
     signal: AbortSignal,
   ): Promise<Uint8Array | undefined>;
+  /**
+   * As `fetch`, of a range of which something is here that may be what is there.
+   *
+   * @param known sha256 of what is here
+   * @returns `same` where what is there has that digest; a sender that cannot compare sends it all
+   */
+  fetchUnless(
+    range: ByteRange,
+    known: Uint8Array,
+    priority: "demanded" | "background",
+    signal: AbortSignal,
+  ): Promise<Uint8Array | "same" | undefined>;
   /** What is under way fails with `transfer.cancelled`. */
   close(): void;
 }

@@ -82,6 +82,11 @@ export function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise
   });
 }
 
+interface Dialled {
+  readonly connection: Connection;
+  readonly features: readonly string[];
+}
+
 /** A connection that is being made, and for how many. */
 interface Dialling {
   readonly work: Promise<Receiver>;
@@ -170,10 +175,10 @@ export class Link {
       if (pause_ms > 0) await this.#world.clock.sleep(pause_ms, signal);
       this.#attempts += 1;
       try {
-        const connection = await this.#dialAll(signal);
+        const { connection, features } = await this.#dialAll(signal);
         if (signal.aborted) connection.end(peerError("cancelled", "given up"), false);
         signal.throwIfAborted();
-        this.#current = new Receiver(connection, this.#options.budget);
+        this.#current = new Receiver(connection, { budget: this.#options.budget, features });
         return this.#current;
       } catch (cause) {
         signal.throwIfAborted();
@@ -184,7 +189,7 @@ export class Link {
   }
 
   /** Every candidate once. A wrong certificate counts only when no candidate is left. */
-  async #dialAll(signal: AbortSignal): Promise<Connection> {
+  async #dialAll(signal: AbortSignal): Promise<Dialled> {
     let mismatch: TesseraError | undefined;
     let last: unknown = linkLost(new Error("no candidates"));
     for (const candidate of this.#options.endpoint.candidates) {
@@ -200,7 +205,10 @@ export class Link {
     throw mismatch ?? peerError("unreachable", "no candidate answers", { cause: last });
   }
 
-  async #dialOne(candidate: DataEndpoint["candidates"][number], signal: AbortSignal) {
+  async #dialOne(
+    candidate: DataEndpoint["candidates"][number],
+    signal: AbortSignal,
+  ): Promise<Dialled> {
     const { identity, endpoint, session, timing, tokens, lane } = this.#options;
     const certificate = endpoint.certificate;
     const connection = await dialCandidate(this.#world, candidate, {
@@ -213,8 +221,10 @@ export class Link {
     signal.addEventListener("abort", abort, { once: true });
     try {
       const hello = { role: "receiver", session, token: await tokens.of(lane), lane } as const;
-      await dialHandshake(connection, hello, (fresh) => tokens.set(lane, fresh));
-      return connection;
+      const { features } = await dialHandshake(connection, hello, (fresh) =>
+        tokens.set(lane, fresh),
+      );
+      return { connection, features };
     } catch (cause) {
       this.#pastWireBytes += connection.wireBytes();
       connection.end(linkLost(cause), false);

@@ -34,8 +34,11 @@ export const ALPN = "tessera/1";
 /** The content versions that this implementation speaks. */
 export const CONTENT_VERSIONS = { min: 3, max: 3 } as const;
 
+/** READ may carry the digest of what the receiver has, and DATA may say that it is the same. */
+export const FEATURE_SAME = "same";
+
 /** The optional parts of the content version that this implementation has. */
-export const FEATURES: readonly string[] = [];
+export const FEATURES: readonly string[] = [FEATURE_SAME];
 
 export const HEADER_BYTES = 10;
 /** Most raw bytes in one frame of data. */
@@ -63,6 +66,9 @@ export const CHECKPOINT_BYTES = 4 * 2 ** 20;
 export const FLAG_ZSTD = 1;
 /** Bit 1: the Zstandard frame needs the dictionary that the stream or the frame names. */
 export const FLAG_DICTIONARY = 2;
+
+/** Bit 2: the bytes are those whose digest the read told. Only with the feature `same`. */
+export const FLAG_SAME = 4;
 
 /** Bit 7: the frame goes on in the next frame of its stream. */
 export const FLAG_MORE = 0x80;
@@ -162,7 +168,7 @@ export const FRAME_RULES: ReadonlyMap<number, FrameRule> = new Map<FrameType, Fr
   [TYPE.CREDIT, rule("CREDIT", "stream", 5, 5)],
   [TYPE.END, rule("END", "stream", 2, CONTROL_BYTES_MAX)],
   [TYPE.WANT, rule("WANT", "stream", 1, WANT_BYTES_MAX)],
-  [TYPE.READ, rule("READ", "stream", 16, 16)],
+  [TYPE.READ, rule("READ", "stream", 16, 48)],
   [TYPE.CANCEL, rule("CANCEL", "stream", 4, 4)],
   [TYPE.REPLY, rule("REPLY", "stream", 1, REPLY_BYTES_MAX)],
   [TYPE.TAKEN, rule("TAKEN", "stream", 4, 4)],
@@ -180,7 +186,7 @@ export const FRAME_RULES: ReadonlyMap<number, FrameRule> = new Map<FrameType, Fr
     TYPE.CHANGES,
     rule("CHANGES", "stream", 2, WANT_BYTES_MAX + RAW_BYTES_MAX, FLAG_ZSTD | FLAG_DICTIONARY),
   ],
-  [TYPE.DATA, rule("DATA", "stream", 4, 4 + RAW_BYTES_MAX, FLAG_ZSTD)],
+  [TYPE.DATA, rule("DATA", "stream", 4, 4 + RAW_BYTES_MAX, FLAG_ZSTD | FLAG_SAME)],
 ]);
 
 /** The types whose frames may be sent in pieces: see `FLAG_MORE`. */

@@ -144,9 +144,16 @@ export class Receiver {
 
   readonly #budget: WindowBudget;
 
+  /** What of the content version's optional parts the sender has too. */
+  readonly features: readonly string[];
+
   /** @param budget what the windows of the session's streams share */
-  constructor(connection: Connection, budget = new WindowBudget()) {
+  constructor(
+    connection: Connection,
+    { budget, features }: { readonly budget: WindowBudget; readonly features: readonly string[] },
+  ) {
     this.connection = connection;
+    this.features = features;
     this.#budget = budget;
     connection.serve((frame) => this.#handle(frame));
   }

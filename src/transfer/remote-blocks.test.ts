@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { randomBytes } from "node:crypto";
+import { hash, randomBytes } from "node:crypto";
 import { after, before, test } from "node:test";
 import * as fc from "fast-check";
 import type { ByteRange } from "#core";
@@ -10,8 +10,10 @@ import { BLOCK, Clouds, MIB, portOf, soon, sourceOf } from "./fixture.suite.ts";
 import type { Frame } from "./frame.ts";
 import { liar, type Script } from "./liar.suite.ts";
 import { encodeJson } from "./messages.ts";
-import { FLAG_ZSTD, READS_MAX, TYPE, type FrameType } from "./protocol.ts";
+import { FLAG_SAME, FLAG_ZSTD, READS_MAX, TYPE, type FrameType } from "./protocol.ts";
+import type { Receiver } from "./receiver-streams.ts";
 import { startRelay } from "./relay.suite.ts";
+import { SessionBlocks } from "./remote-blocks.ts";
 import { ReadQueue } from "./send-reads.ts";
 
 const SIZE_BYTES = 8 * MIB + 12_345;
@@ -91,6 +93,53 @@ test("reads of any range come, whatever their order and priority", async () => {
   blocks.close();
   await assert.rejects(waiting, { code: "transfer.cancelled" });
   while (closed.length < 2) await turn();
+});
+
+const sha256 = (bytes: Uint8Array): Buffer => hash("sha256", bytes, "buffer");
+
+test("what is here and is the same there does not travel", async () => {
+  const { source } = blocksSource();
+  const receiver = clouds.receiving(portOf(await clouds.serving(source)));
+  const blocks = receiver.readBlocks(SIZE_BYTES);
+  const noise = { offset: 0, length: MIB };
+  await blocks.fetch({ offset: 0, length: 1 }, "background", soon());
+  const before = receiver.wireBytes();
+  const same = await blocks.fetchUnless(noise, sha256(expected(noise)), "background", soon());
+  assert.equal(same, "same");
+  assert.ok(receiver.wireBytes() - before < MIB / 4);
+  const other = await blocks.fetchUnless(noise, sha256(Buffer.alloc(9)), "background", soon());
+  assert.ok(other !== "same");
+  check(noise, other);
+  const zeroes = { offset: 4 * MIB, length: BLOCK };
+  const known = sha256(expected(zeroes));
+  assert.equal(await blocks.fetchUnless(zeroes, known, "demanded", soon()), undefined);
+  blocks.close();
+});
+
+test("a sender that cannot compare is not told what is here, and sends it", async () => {
+  const told: Buffer[] = [];
+  const asked = Promise.withResolvers<void>();
+  const frames = [frameOf(TYPE.OPENED, encodeJson({ sizeBytes: SIZE_BYTES }))];
+  frames.push(frameOf(TYPE.DATA, Buffer.concat([encodeReadId(0), Buffer.alloc(10, 7)])));
+  const stream = {
+    send: (_type: FrameType, payload: Buffer) => {
+      told.push(payload);
+      asked.resolve();
+    },
+    next: async () => {
+      await asked.promise;
+      return frames.shift() ?? (await new Promise<never>(() => undefined));
+    },
+    release: () => undefined,
+    fail: () => undefined,
+  };
+  const receiver = { features: [], open: () => stream } as unknown as Receiver;
+  const blocks = new SessionBlocks(SIZE_BYTES, (_signal, work) => work(receiver));
+  const range = { offset: 0, length: 10 };
+  const known = sha256(Buffer.alloc(10, 7));
+  const came = await blocks.fetchUnless(range, known, "background", soon());
+  assert.deepEqual(came, Buffer.alloc(10, 7));
+  assert.deepEqual(told, [encodeRead({ id: 0, ...range })]);
 });
 
 test("more reads than a sender takes at a time wait at the receiver", async () => {
@@ -211,6 +260,7 @@ test("a lying sender's answers end the work by a violation", async () => {
     [opened, data(Buffer.alloc(11))],
     [opened, data(Buffer.from("no frame"), FLAG_ZSTD)],
     [opened, data(new Uint8Array(0), FLAG_ZSTD)],
+    [opened, data(new Uint8Array(0), FLAG_SAME)],
     [opened, [TYPE.END, encodeJson({}), 0] as const],
     [data(Buffer.alloc(10))],
   ];
@@ -237,9 +287,11 @@ test("READ, CANCEL and DATA come out as they went in; bad ones are refused", () 
       fc.nat(2 ** 32 - 1),
       fc.maxSafeNat(),
       fc.integer({ min: 1, max: MIB }),
-      (id, offset, length) => {
+      fc.boolean(),
+      (id, offset, length, knows) => {
         fc.pre(Number.isSafeInteger(offset + length));
-        const read = { id, offset, length };
+        const known = Buffer.alloc(32, id);
+        const read = { id, offset, length, ...(knows ? { known } : {}) };
         assert.deepEqual(decodeRead(frameOf(TYPE.READ, encodeRead(read))), read);
         assert.equal(decodeReadId(frameOf(TYPE.CANCEL, encodeReadId(id))), id);
       },
@@ -256,6 +308,13 @@ test("READ, CANCEL and DATA come out as they went in; bad ones are refused", () 
       code: "transfer.protocol-violation",
     });
   }
+});
+
+test("a READ with half a digest is refused", () => {
+  const read = encodeRead({ id: 0, offset: 0, length: 1, known: Buffer.alloc(31) });
+  assert.throws(() => decodeRead(frameOf(TYPE.READ, read)), {
+    code: "transfer.protocol-violation",
+  });
 });
 
 test("a receiver cannot ask twice by one name, nor for more than is bounded", async () => {

@@ -11,7 +11,16 @@ import type { RemoteBlocks } from "./contract.ts";
 import { peerError, violation } from "./errors.ts";
 import type { Frame } from "./frame.ts";
 import { BlocksOpenedSchema, decodeJson } from "./messages.ts";
-import { FLAG_ZSTD, PRIORITY, RAW_BYTES_MAX, READS_MAX, TYPE, type Priority } from "./protocol.ts";
+import {
+  FEATURE_SAME,
+  FLAG_SAME,
+  FLAG_ZSTD,
+  PRIORITY,
+  RAW_BYTES_MAX,
+  READS_MAX,
+  TYPE,
+  type Priority,
+} from "./protocol.ts";
 import type { IncomingStream, Receiver } from "./receiver-streams.ts";
 
 /** Does work over a connection, and again over another as long as that may help. */
@@ -20,9 +29,12 @@ type OverLink = (
   work: (receiver: Receiver) => Promise<void>,
 ) => Promise<unknown>;
 
+/** Undefined: zeroes. */
+type Answer = Uint8Array | "same" | undefined;
+
 interface Pending {
   readonly read: BlockRead;
-  readonly came: PromiseWithResolvers<Uint8Array | undefined>;
+  readonly came: PromiseWithResolvers<Answer>;
 }
 
 /** The reads of one priority: one stream, opened when the first is asked for. */
@@ -36,6 +48,8 @@ class ReadStream {
   /** What of it this connection's sender knows. */
   readonly #sent = new Set<number>();
   #stream: IncomingStream | undefined;
+  /** This connection's sender can compare. */
+  #compares = false;
   #running = false;
   #nextId = 0;
 
@@ -53,12 +67,14 @@ class ReadStream {
     this.#closed = options.closed;
   }
 
-  async fetch(range: ByteRange, signal: AbortSignal): Promise<Uint8Array | undefined> {
+  async fetch(range: ByteRange, signal: AbortSignal, known?: Uint8Array): Promise<Answer> {
     this.#closed.throwIfAborted();
     signal.throwIfAborted();
-    const read = { id: this.#nextId, offset: range.offset, length: range.length };
-    this.#nextId = (this.#nextId + 1) % 2 ** 32;
-    const came = Promise.withResolvers<Uint8Array | undefined>();
+    const { offset, length } = range;
+    const id = this.#nextId;
+    const read = { id, offset, length, ...(known === undefined ? {} : { known }) };
+    this.#nextId = (id + 1) % 2 ** 32;
+    const came = Promise.withResolvers<Answer>();
     const abort = (): void => {
       if (this.#sent.has(read.id)) this.#stream?.send(TYPE.CANCEL, encodeReadId(read.id));
       this.#forget(read.id);
@@ -87,7 +103,8 @@ class ReadStream {
       if (this.#sent.size >= READS_MAX / 2) return;
       if (this.#sent.has(read.id)) continue;
       this.#sent.add(read.id);
-      this.#stream.send(TYPE.READ, encodeRead(read));
+      const { known: _digest, ...bare } = read;
+      this.#stream.send(TYPE.READ, encodeRead(this.#compares ? read : bare));
     }
   }
 
@@ -110,6 +127,7 @@ class ReadStream {
     this.#closed.addEventListener("abort", abort, { once: true });
     try {
       this.#stream = stream;
+      this.#compares = receiver.features.includes(FEATURE_SAME);
       this.#send();
       this.#checkOpened(await stream.next());
       for (;;) this.#take(stream, await stream.next());
@@ -140,21 +158,26 @@ class ReadStream {
       return;
     }
     this.#forget(id);
-    this.#decode(stream, frame, pending.read.length).then(
-      pending.came.resolve,
-      (cause: unknown) => {
-        pending.came.reject(cause);
-        stream.fail(cause);
-      },
-    );
+    this.#decode(stream, frame, pending.read).then(pending.came.resolve, (cause: unknown) => {
+      pending.came.reject(cause);
+      stream.fail(cause);
+    });
   }
 
   async #decode(
     stream: IncomingStream,
     frame: Frame,
-    rawBytes: number,
-  ): Promise<Uint8Array | undefined> {
+    { length: rawBytes, known }: BlockRead,
+  ): Promise<Answer> {
     const data = decodeData(frame);
+    if ((frame.flags & FLAG_SAME) !== 0) {
+      const asked = this.#compares && known !== undefined;
+      if (!asked || data !== undefined || frame.flags !== FLAG_SAME) {
+        throw violation("DATA that is the same as nothing");
+      }
+      stream.release(frame);
+      return "same";
+    }
     if ((frame.flags & FLAG_ZSTD) !== 0) {
       const raw = await decompress(data ?? Buffer.alloc(0), rawBytes);
       stream.recycle(frame);
@@ -189,12 +212,32 @@ export class SessionBlocks implements RemoteBlocks {
     priority: "demanded" | "background",
     signal: AbortSignal,
   ): Promise<Uint8Array | undefined> {
+    const came = await this.#fetch(range, priority, signal);
+    if (came === "same") throw violation("DATA that is the same as nothing");
+    return came;
+  }
+
+  async fetchUnless(
+    range: ByteRange,
+    known: Uint8Array,
+    priority: "demanded" | "background",
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    return await this.#fetch(range, priority, signal, known);
+  }
+
+  async #fetch(
+    range: ByteRange,
+    priority: "demanded" | "background",
+    signal: AbortSignal,
+    known?: Uint8Array,
+  ): Promise<Answer> {
     const { offset, length } = range;
     const fits = offset >= 0 && length > 0 && length <= RAW_BYTES_MAX;
     if (!fits || endOf(range) > this.#sizeBytes) {
       throw new RangeError(`${length} bytes at ${offset} cannot be read at a time`);
     }
-    return await this.#streams[priority].fetch(range, signal);
+    return await this.#streams[priority].fetch(range, signal, known);
   }
 
   close(reason: TesseraError = peerError("cancelled", "no more blocks are read")): void {

@@ -1,10 +1,11 @@
+import { hash } from "node:crypto";
 import { endOf } from "#core";
 import { isZero, type BlockDevice } from "#block";
 import { decodeRead, decodeReadId, encodeReadId, type BlockRead } from "./block-reads.ts";
 import { compress } from "./compression.ts";
 import { violation } from "./errors.ts";
 import type { Frame } from "./frame.ts";
-import { FLAG_ZSTD, READS_MAX, TYPE } from "./protocol.ts";
+import { FLAG_SAME, FLAG_ZSTD, READS_MAX, TYPE } from "./protocol.ts";
 import type { LevelNow } from "./send-blob.ts";
 import type { OutgoingStream } from "./sender-stream.ts";
 
@@ -76,7 +77,7 @@ export class ReadQueue {
 
 /**
  * Answers the reads of a stream, as they are ready, until the receiver gives the stream up or the
- * connection ends. Zeroes are told, not sent.
+ * connection ends. Zeroes are told, not sent, and so is what the receiver has.
  *
  * @throws `transfer.protocol-violation` for a read behind the end, what the device throws, and the
  *   reason why the stream has ended
@@ -128,12 +129,18 @@ async function answer(read: BlockRead, context: Answering): Promise<void> {
   const bytes = Buffer.allocUnsafe(read.length);
   await device.read(bytes, read.offset);
   const zero = isZero(bytes);
-  const chosen = zero || !reads.isWanted(read.id) ? undefined : level();
+  const same = !zero && isKnown(read, bytes);
+  const told = zero || same;
+  const chosen = told || !reads.isWanted(read.id) ? undefined : level();
   const packed = chosen === undefined ? undefined : await compress(bytes, chosen);
-  const parts = [encodeReadId(read.id), ...(zero ? [] : [packed ?? bytes])];
-  const flags = packed === undefined ? 0 : FLAG_ZSTD;
+  const parts = [encodeReadId(read.id), ...(told ? [] : [packed ?? bytes])];
+  const flags = (same ? FLAG_SAME : 0) | (packed === undefined ? 0 : FLAG_ZSTD);
   await send(async () => {
     if (!reads.isWanted(read.id)) return;
     await stream.data({ type: TYPE.DATA, flags, parts }, read.length, packed ? chosen : 0);
   });
+}
+
+function isKnown({ known }: BlockRead, bytes: Buffer): boolean {
+  return known !== undefined && hash("sha256", bytes, "buffer").equals(known);
 }

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, test, type TestContext } from "node:test";
 import { startFederation, type Federation, type FederationOptions } from "./federation.ts";
-import { startJourney, type Journey, type Outcome } from "./journey.ts";
+import { startJourney, type Journey, type MachineOptions, type Outcome } from "./journey.ts";
 
 /** The whole matrix, or the fixed part of it that every test run takes. */
 export const ALL = process.env["FAULTS"] === "all";
@@ -18,10 +18,12 @@ export function chosen<T>(cases: readonly T[], always: (item: T, index: number) 
 /** Two clouds and one machine that all tests of a file use, one after the other. */
 export class Scene {
   readonly #options: FederationOptions;
+  readonly #machine: MachineOptions;
   #journey: Promise<Journey> | undefined;
 
-  constructor(options: FederationOptions = {}) {
+  constructor(options: FederationOptions = {}, machine: MachineOptions = {}) {
     this.#options = options;
+    this.#machine = machine;
     after(() => this.close());
   }
 
@@ -51,7 +53,7 @@ export class Scene {
   async #open(): Promise<Journey> {
     const federation = await startFederation(this.#options);
     try {
-      return await startJourney(federation);
+      return await startJourney(federation, this.#machine);
     } catch (error) {
       await federation.close();
       throw error;

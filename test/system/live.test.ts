@@ -7,7 +7,10 @@ import { hasCode, type MemoryMethod, type Receipt, type StorageMethod } from "#c
 import { Scene, expectEnd } from "../support/fault-scene.ts";
 import type { Journey } from "../support/journey.ts";
 
-const scene = new Scene();
+/** More than a guest of records writes: what has not changed of it must not come back. */
+const NOISE_BYTES = 16 * 2 ** 20;
+
+const scene = new Scene({}, { noiseBytes: NOISE_BYTES });
 
 /** Moves the machine while it runs; the guest is not booted anew. Gives the receipt. */
 async function move(
@@ -44,6 +47,10 @@ for (const how of WAYS) {
     if (how.memory === "precopy") assert.equal(memory.method, "precopy");
     assert.ok(memory.componentPages > 0, "pages of components went as references");
     assert.equal(storage.passes > 0, how.storage !== "pull");
+    // The second way leads back, to the copy that the first has left.
+    const { bytes, lineage = false } = receipt.userData;
+    assert.equal(lineage, how.storage === "push");
+    assert.equal(bytes > NOISE_BYTES, how.storage !== "push", `${bytes} bytes of user data`);
     if (how.storage === "pull") assert.ok(storage.backgroundBytes + storage.demandedBytes > 0);
   });
 }

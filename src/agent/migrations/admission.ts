@@ -20,7 +20,7 @@ import {
   type Proposal,
 } from "./messages.ts";
 import { hotObjections } from "./hot-terms.ts";
-import { keptDigestOf } from "./kept.ts";
+import { hasKept, keptDigestOf } from "./kept.ts";
 import { heldOf } from "./held.ts";
 import type { DestinationPart, DestinationRecord, HotDestinationRecord } from "./record.ts";
 import { refusal } from "./refusal.ts";
@@ -71,7 +71,7 @@ export class Admission {
       ...(lineage === undefined ? {} : { lineage }),
       bases: await this.#bases(wanted.filter(({ id }) => !held.includes(id))),
       certificate: this.#tools.endpoint().certificate,
-      ...(hot === undefined ? {} : { hot: { postcopy: await this.#canPostcopy() } }),
+      ...(hot === undefined ? {} : { hot: await this.#hotAnswer(machine) }),
       objections:
         version > MIGRATION_VERSION
           ? [`speaks migration version ${MIGRATION_VERSION}`]
@@ -79,8 +79,9 @@ export class Admission {
     };
   }
 
-  async #canPostcopy(): Promise<boolean> {
-    return (await this.#tools.hypervisor.hotCapabilities())?.postcopy ?? false;
+  async #hotAnswer(uuid: string): Promise<PlanAnswer["hot"]> {
+    const capabilities = await this.#tools.hypervisor.hotCapabilities();
+    return { postcopy: capabilities?.postcopy ?? false, kept: await hasKept(this.#tools, uuid) };
   }
 
   async #bases(missing: readonly ComponentReference[]): Promise<PlanAnswer["bases"]> {

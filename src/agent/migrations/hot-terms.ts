@@ -68,6 +68,17 @@ export function warningsOf({ memory, storage, postcopy }: HotTerms): string[] {
   ];
 }
 
+/** What the plan cannot know: how much of a copy that is kept there is still as it was. */
+export function keptNotes({ storage }: HotTerms, { hot }: PlanAnswer, to: string): string[] {
+  if (hot?.kept !== true) return [];
+  return storage === "pull"
+    ? [`${to} keeps an earlier copy of the user data block; with --storage pull it is not used`]
+    : [
+        `${to} keeps an earlier copy of the user data block: only blocks that differ travel, and a ` +
+          "migration that is aborted costs that copy",
+      ];
+}
+
 /**
  * Why this host would not take the machine while it runs.
  *

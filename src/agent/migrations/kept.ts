@@ -1,6 +1,7 @@
 /** Copies of machines that were handed over: what a machine comes back to. */
+import { createFileDevice, type BlockDevice } from "#block";
 import { reportOf, type Digest } from "#core";
-import { joinKept, keptDigest, keptSize, removeKept } from "../machine-data.ts";
+import { joinKept, keptDigest, keptSize, openKept, removeKept } from "../machine-data.ts";
 import type { MigrationTools } from "./tools.ts";
 
 async function isGone({ machines }: MigrationTools, uuid: string): Promise<boolean> {
@@ -31,6 +32,48 @@ export async function prepareKept(
     tools.world.log.log("warn", "an earlier copy cannot be used", { uuid, ...reportOf(error) });
     return undefined;
   }
+}
+
+/** Whether a copy of a machine that is elsewhere is here, of whatever age. */
+export async function hasKept(tools: MigrationTools, uuid: string): Promise<boolean> {
+  if (!(await isGone(tools, uuid))) return false;
+  const directory = tools.machines.store.directory(uuid);
+  return (await keptSize(tools.world, directory)) !== undefined;
+}
+
+/** A disk for a machine that arrives while it runs. */
+export interface ArrivingFile {
+  readonly device: BlockDevice;
+  /** It holds an earlier copy, or part of what an earlier attempt has read: nothing of it counts. */
+  readonly earlier: boolean;
+  /** The earlier copy is one that this cloud kept when it handed the machine over. */
+  readonly lineage: boolean;
+}
+
+/**
+ * The file of a machine that arrives while it runs, at its place: what is there of the machine, or
+ * else an empty one. Its directory exists.
+ *
+ * @param keep false: what is there goes
+ */
+export async function openArriving(
+  tools: MigrationTools,
+  { uuid, sizeBytes, keep }: { uuid: string; sizeBytes: number; keep: boolean },
+): Promise<ArrivingFile> {
+  const { world, machines } = tools;
+  const directory = machines.store.directory(uuid);
+  const kept = keep
+    ? await openKept(world, directory, sizeBytes).catch((error: unknown) => {
+        world.log.log("warn", "an earlier copy cannot be used", { uuid, ...reportOf(error) });
+        return undefined;
+      })
+    : undefined;
+  if (kept !== undefined) {
+    return { device: kept, earlier: true, lineage: await isGone(tools, uuid) };
+  }
+  await removeKept(world, directory);
+  const device = await createFileDevice(world, machines.store.dataPath(uuid), sizeBytes);
+  return { device, earlier: false, lineage: false };
 }
 
 /**

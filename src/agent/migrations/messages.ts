@@ -73,7 +73,13 @@ const planAnswer = z.object({
   /** Why the machine would not be taken; empty when it would. */
   objections: z.array(z.string().max(1024)).max(64),
   /** To a question about a hot migration. */
-  hot: z.object({ postcopy: z.boolean() }).optional(),
+  hot: z
+    .object({
+      postcopy: z.boolean(),
+      /** A copy of its user data is there, of whatever age. */
+      kept: z.boolean().optional(),
+    })
+    .optional(),
 });
 
 const proposalPart = z.object({

@@ -16,7 +16,7 @@ import { rankClouds, type Candidacy } from "#placement";
 import { compressionLevel, estimateUserData } from "#transfer";
 import { openArrived } from "../machine-data.ts";
 import { sampleRatio } from "./estimate.ts";
-import { describe, plannedOf, termsOf, warningsOf } from "./hot-terms.ts";
+import { describe, keptNotes, plannedOf, termsOf, warningsOf } from "./hot-terms.ts";
 import type { HotTerms } from "./hot-words.ts";
 import { movesOf } from "./moves.ts";
 import { decodePlanAnswer, encode, VERSIONS, type PlanAnswer } from "./messages.ts";
@@ -98,6 +98,7 @@ export class Planner {
         ...answer.objections.map((objection) => `${to} would refuse: ${objection}`),
         ...(planned?.notes ?? []),
         ...(terms === undefined ? [] : warningsOf(terms)),
+        ...(terms === undefined ? [] : keptNotes(terms, answer, to)),
         ...windowNotes(route),
       ],
     });

@@ -29,6 +29,8 @@ export class Arriving {
   readonly #life = new AbortController();
   #blocks: RemoteBlocks | undefined;
   #ahead: CopyAhead | undefined;
+  /** What is read ahead builds on a copy that was kept here. */
+  #lineage = false;
   #stale: Promise<readonly ByteRange[]> | undefined;
   #listening_ms: number | undefined;
   readonly #postcopy = Promise.withResolvers<void>();
@@ -78,16 +80,22 @@ export class Arriving {
     const userData = (took_ms.userData ?? 0) + clock.monotonic() - begin_ms;
     return {
       event: "listening",
-      patch: { ahead: { passes, bytes }, took_ms: { ...took_ms, userData } },
+      patch: {
+        ahead: { passes, bytes, ...(this.#lineage ? { lineage: true } : {}) },
+        took_ms: { ...took_ms, userData },
+      },
     };
   }
 
   async #newAhead(): Promise<CopyAhead> {
     const { id, hot } = this.#course.record;
+    const { device, earlier, lineage } = await this.disk.create();
+    this.#lineage = lineage;
     return new CopyAhead({
       clock: this.#tools.world.clock,
       method: hot.storage,
-      local: await this.disk.create(),
+      local: device,
+      earlier,
       remote: () => this.#remote(),
       fetchMap: (name, signal) => this.#fetchMap(name, signal),
       progress: (doneBytes, totalBytes) =>

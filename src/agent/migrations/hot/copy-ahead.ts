@@ -1,12 +1,24 @@
 /** Reads a user data block from a machine that runs, pass after pass, until the switch pays. */
-import { isZero, type BlockDevice } from "#block";
-import { endOf, totalLength, type ByteRange, type Clock, type StorageMethod } from "#core";
-import { nextStep, type RemoteReader } from "#userdata";
+import { hash } from "node:crypto";
+import { BLOCK_BYTES, isZero, type BlockDevice } from "#block";
+import {
+  endOf,
+  subtractRanges,
+  totalLength,
+  type ByteRange,
+  type Clock,
+  type StorageMethod,
+} from "#core";
+import type { RemoteBlocks } from "#transfer";
+import { nextStep } from "#userdata";
 import { PASSES_MAX, passMap } from "./source-data.ts";
 
 /** Of one read, and of all that are on their way. */
 const READ_BYTES = 256 * 1024;
 const READERS = 32;
+/** Of an earlier copy: what is compared is as much as a disk notes as written. */
+const COMPARED_BYTES = BLOCK_BYTES;
+const COMPARERS = 128;
 /** How many passes are allowed. */
 const PASSES: Readonly<Record<StorageMethod, number>> = {
   hybrid: 3,
@@ -20,7 +32,9 @@ export interface CopyAheadParts {
   readonly clock: Clock;
   readonly method: StorageMethod;
   readonly local: BlockDevice;
-  remote(): RemoteReader;
+  /** It holds an earlier copy: what is the same at the source need not travel. */
+  readonly earlier: boolean;
+  remote(): Pick<RemoteBlocks, "fetch" | "fetchUnless">;
   fetchMap(name: string, signal: AbortSignal): Promise<readonly ByteRange[]>;
   progress(doneBytes: number, totalBytes: number): void;
 }
@@ -30,7 +44,9 @@ export class CopyAhead {
   readonly #parts: CopyAheadParts;
   /** Passes that have ended. */
   passes = 0;
+  /** What has travelled. */
   bytes = 0;
+  #doneBytes = 0;
   /** Of the pass under way: what has not come. */
   #left: ByteRange[] = [];
   #passBytes = 0;
@@ -49,7 +65,7 @@ export class CopyAhead {
   /** Resolves when the switch pays. @throws the signal's reason; what the source says */
   async run(signal: AbortSignal): Promise<void> {
     if (PASSES[this.#parts.method] === 0) return;
-    if (!this.#known) this.#begin(await this.#parts.fetchMap(passMap(1), signal));
+    if (!this.#known) await this.#beginFirst(signal);
     for (;;) {
       await this.#pass(signal);
       const written = await this.#parts.fetchMap(passMap(this.passes + 2), signal);
@@ -58,6 +74,16 @@ export class CopyAhead {
       this.#begin(written);
       if (!another) return;
     }
+  }
+
+  /** What the source has not written is zero, whatever an earlier copy says. */
+  async #beginFirst(signal: AbortSignal): Promise<void> {
+    const { local, earlier, fetchMap } = this.#parts;
+    const written = await fetchMap(passMap(1), signal);
+    if (earlier) {
+      for (const range of subtractRanges(await local.allocated(), written)) await local.zero(range);
+    }
+    this.#begin(written);
   }
 
   #begin(ranges: readonly ByteRange[]): void {
@@ -98,29 +124,44 @@ export class CopyAhead {
         }
       }
     };
-    const all = await Promise.allSettled(Array.from({ length: READERS }, work));
+    const workers = this.#compares ? COMPARERS : READERS;
+    const all = await Promise.allSettled(Array.from({ length: workers }, work));
     signal.throwIfAborted();
     const first = all.find((result) => result.status === "rejected");
     if (first !== undefined) throw failed.signal.reason;
+  }
+
+  /** Later passes are of what has been written: that is hardly as it was. */
+  get #compares(): boolean {
+    return this.#parts.earlier && this.passes === 0;
   }
 
   #take(): ByteRange | undefined {
     const first = this.#left[0];
     if (first === undefined) return undefined;
     const { offset } = first;
-    const length = Math.min(READ_BYTES, first.length);
+    const length = Math.min(this.#compares ? COMPARED_BYTES : READ_BYTES, first.length);
     if (length === first.length) this.#left.shift();
     else this.#left[0] = { offset: offset + length, length: endOf(first) - offset - length };
     return { offset, length };
   }
 
   async #copy(range: ByteRange, signal: AbortSignal): Promise<void> {
-    const { local } = this.#parts;
-    const bytes = await this.#parts.remote().fetch(range, "background", signal);
-    if (bytes === undefined || isZero(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length))) {
-      await local.zero(range);
-    } else await local.write(bytes, range.offset);
-    this.bytes += range.length;
-    this.#parts.progress(this.bytes, this.bytes + totalLength(this.#left));
+    const { local, progress } = this.#parts;
+    const bytes = await this.#fetch(range, signal);
+    if (bytes === undefined || (bytes !== "same" && isZero(bytes))) await local.zero(range);
+    else if (bytes !== "same") await local.write(bytes, range.offset);
+    if (bytes !== "same") this.bytes += range.length;
+    this.#doneBytes += range.length;
+    progress(this.#doneBytes, this.#doneBytes + totalLength(this.#left));
+  }
+
+  async #fetch(range: ByteRange, signal: AbortSignal): Promise<Uint8Array | "same" | undefined> {
+    const remote = this.#parts.remote();
+    if (!this.#compares) return await remote.fetch(range, "background", signal);
+    const here = Buffer.allocUnsafe(range.length);
+    await this.#parts.local.read(here, range.offset);
+    if (isZero(here)) return await remote.fetch(range, "background", signal);
+    return await remote.fetchUnless(range, hash("sha256", here, "buffer"), "background", signal);
   }
 }

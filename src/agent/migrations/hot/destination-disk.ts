@@ -1,10 +1,10 @@
 /** The user data block of a machine that arrives while it runs: read ahead, then filled on demand. */
 import { dirname, join } from "node:path";
-import { createFileDevice, openFileDevice, type BlockDevice } from "#block";
+import { openFileDevice } from "#block";
 import { mergeRanges, totalLength, type ByteRange } from "#core";
 import { serveNbd, type NbdServer } from "#nbd";
 import { openOnDemandDevice, type OnDemandDevice, type RemoteReader } from "#userdata";
-import { removeKept } from "../../machine-data.ts";
+import { openArriving, type ArrivingFile } from "../kept.ts";
 import { incomingDataPath } from "../landing.ts";
 import type { HotDestinationRecord } from "../record.ts";
 import type { MigrationTools } from "../tools.ts";
@@ -21,7 +21,7 @@ export interface DiskServer {
 export class ArrivingDisk {
   readonly #tools: MigrationTools;
   readonly #record: () => HotDestinationRecord;
-  #ahead: Promise<BlockDevice> | undefined;
+  #ahead: Promise<ArrivingFile> | undefined;
   #opened: Promise<{ readonly device: OnDemandDevice; readonly server: NbdServer }> | undefined;
   #remote: RemoteReader | undefined;
   /** What has not been read ahead; undefined where that is not known. */
@@ -47,19 +47,18 @@ export class ArrivingDisk {
   }
 
   /**
-   * An empty disk to read ahead to; what an earlier attempt has read does not count, nor does an
-   * earlier copy of the machine's.
+   * A disk to read ahead to. An earlier copy of the machine's becomes it, and what an earlier attempt
+   * has read; without a map on disk none of it counts, so that nobody takes it for whole.
    */
-  async create(): Promise<BlockDevice> {
+  async create(): Promise<ArrivingFile> {
     await this.close();
     const { world, layout } = this.#tools;
-    const { id, userDataSizeBytes } = this.#record();
+    const { id, machine, userDataSizeBytes: sizeBytes, hot } = this.#record();
     await world.files.makeDirectory(join(layout.incoming, id), 0o700);
     await world.files.remove(this.#mapPath);
-    const directory = dirname(this.#path);
-    await world.files.makeDirectory(directory, 0o700);
-    await removeKept(world, directory);
-    this.#ahead = createFileDevice(world, this.#path, userDataSizeBytes);
+    await world.files.makeDirectory(dirname(this.#path), 0o700);
+    const keep = hot.storage !== "pull";
+    this.#ahead = openArriving(this.#tools, { uuid: machine.uuid, sizeBytes, keep });
     return await this.#ahead;
   }
 
@@ -83,9 +82,9 @@ export class ArrivingDisk {
 
   async #open() {
     const { world } = this.#tools;
-    const ahead = this.#ahead;
+    const ahead = await this.#ahead;
     this.#ahead = undefined;
-    const local = await (ahead ?? openFileDevice(world, this.#path, { readOnly: false }));
+    const local = ahead?.device ?? (await openFileDevice(world, this.#path, { readOnly: false }));
     const remote = this.#remote === undefined ? {} : { remote: this.#remote };
     const device = await openOnDemandDevice(world, { local, mapPath: this.#mapPath, ...remote });
     const { socketPath, exportName } = this.server;
@@ -127,7 +126,7 @@ export class ArrivingDisk {
     // The device first: what waits for the source would keep the server.
     await opened?.device.close();
     await opened?.server.close();
-    await ahead?.close();
+    await ahead?.device.close();
     if (opened !== undefined) await this.#tools.world.files.remove(this.server.socketPath);
   }
 }

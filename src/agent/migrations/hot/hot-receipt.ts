@@ -28,6 +28,7 @@ export function makeHotReceipt(record: HotDestinationRecord, end: HotEnd): Recei
       sizeBytes: userDataSizeBytes,
       allocatedBytes: end.allocatedBytes,
       bytes: Math.max(0, record.wireBytes - components - memoryBytes),
+      ...(ahead?.lineage === true ? { lineage: true } : {}),
     },
     phases_ms: {
       ...part.phases_ms,
