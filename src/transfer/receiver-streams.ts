@@ -5,7 +5,7 @@ import type { Frame } from "./frame.ts";
 import { decodeError, encodeCredit, encodeError, encodeJson, type Open } from "./messages.ts";
 import { FRAME_COST_BYTES, HEADER_BYTES, TYPE, WINDOW_BYTES, type FrameType } from "./protocol.ts";
 import type { ReplyWindow } from "./return-path.ts";
-import { CreditWindow, WindowBudget } from "./window.ts";
+import { CreditWindow, type WindowBudget } from "./window.ts";
 
 const DATA_TYPES: readonly FrameType[] = [
   TYPE.BYTES,

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { HotCapabilities, HotDescription } from "#hypervisor";
-import { hotObjections, refusePostcopy, warningsOf } from "./hot-terms.ts";
+import { hotObjections, keptNotes, refusePostcopy, warningsOf } from "./hot-terms.ts";
 
 const DESCRIPTION: HotDescription = {
   hypervisor: "qemu",
@@ -47,4 +47,16 @@ test("the plan tells what cannot be undone, and on whom the machine depends", ()
   assert.equal(told("precopy", "push"), 0);
   assert.equal(told("auto", "push"), 1);
   assert.equal(told("postcopy", "pull"), 2);
+});
+
+test("the plan tells whether a copy that is kept there is of use", () => {
+  const certificate = `sha256:${"a".repeat(64)}` as const;
+  const told = (storage: "push" | "pull", kept?: boolean): string => {
+    const terms = { memory: "auto", storage, postcopy: false, description: DESCRIPTION } as const;
+    const hot = { postcopy: false, ...(kept === undefined ? {} : { kept }) };
+    return keptNotes(terms, { held: [], certificate, objections: [], hot }, "inquadro").join();
+  };
+  assert.match(told("push", true), /only blocks that differ/);
+  assert.match(told("pull", true), /not used/);
+  assert.deepEqual([told("push", false), told("push")], ["", ""]);
 });

@@ -78,8 +78,8 @@ export class CopyAhead {
 
   /** What the source has not written is zero, whatever an earlier copy says. */
   async #beginFirst(signal: AbortSignal): Promise<void> {
-    const { local, earlier, fetchMap } = this.#parts;
-    const written = await fetchMap(passMap(1), signal);
+    const { local, earlier } = this.#parts;
+    const written = await this.#parts.fetchMap(passMap(1), signal);
     if (earlier) {
       for (const range of subtractRanges(await local.allocated(), written)) await local.zero(range);
     }
@@ -147,13 +147,13 @@ export class CopyAhead {
   }
 
   async #copy(range: ByteRange, signal: AbortSignal): Promise<void> {
-    const { local, progress } = this.#parts;
+    const { local } = this.#parts;
     const bytes = await this.#fetch(range, signal);
     if (bytes === undefined || (bytes !== "same" && isZero(bytes))) await local.zero(range);
     else if (bytes !== "same") await local.write(bytes, range.offset);
     if (bytes !== "same") this.bytes += range.length;
     this.#doneBytes += range.length;
-    progress(this.#doneBytes, this.#doneBytes + totalLength(this.#left));
+    this.#parts.progress(this.#doneBytes, this.#doneBytes + totalLength(this.#left));
   }
 
   async #fetch(range: ByteRange, signal: AbortSignal): Promise<Uint8Array | "same" | undefined> {
