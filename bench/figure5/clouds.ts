@@ -7,11 +7,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { connectAgent, type AgentClient } from "#cli";
 import { run } from "../demo/screen.ts";
 import { ADDRESSES, Link, type Side } from "../transfer/link.ts";
+import type { Held } from "./legs.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
 const AGENT = join(ROOT, "src", "agent", "main.ts");
 const WEB = join(import.meta.dirname, "web.ts");
-export const SCENE = join(ROOT, "build", "figure5");
+export const OUT = join(ROOT, "build", "figure5");
+/** Made anew for each session. */
+export const SCENE = join(OUT, "clouds");
 export const WEB_PORT = 8080;
 const START_MS = 120_000;
 
@@ -146,15 +149,19 @@ async function start(link: Link, side: Side, directory: string, sizeBytes: numbe
   return { name, side, directory, api, web };
 }
 
-/**
- * Fresh clouds that see each other; `messina` holds the components of `repository`, `inquadro`
- * none. Everything in the namespaces ends with the link.
- */
-export async function openScene(
-  bitsPerSecond: number,
-  fileBytes: number,
-  repository: string,
-): Promise<Scene> {
+export interface SceneOptions {
+  readonly bitsPerSecond: number;
+  /** Of the file that machines download. */
+  readonly fileBytes: number;
+  /** Directory of the components that `messina` holds. */
+  readonly repository: string;
+  /** Of these components, what `inquadro` holds. */
+  readonly held: Held;
+}
+
+/** Fresh clouds that see each other. Everything in the namespaces ends with the link. */
+export async function openScene(options: SceneOptions): Promise<Scene> {
+  const { bitsPerSecond, fileBytes, repository, held } = options;
   rmSync(SCENE, { recursive: true, force: true });
   mkdirSync(SCENE, { recursive: true });
   const rate = `${bitsPerSecond}bit/s`;
@@ -162,7 +169,9 @@ export async function openScene(
     await init("messina", "sender", rate),
     await init("inquadro", "receiver", rate),
   ] as const;
-  cpSync(repository, join(directories[0], "repository"), { recursive: true });
+  for (const directory of held === "nothing" ? [directories[0]] : directories) {
+    cpSync(repository, join(directory, "repository"), { recursive: true });
+  }
   await exchangeCards(directories);
   const link = await Link.open({ bitsPerSecond });
   try {
@@ -173,6 +182,9 @@ export async function openScene(
         const { clouds } = await api.call("cloud.list", {});
         return clouds.some(({ offer }) => offer !== undefined);
       });
+    }
+    if (held === "all but redis") {
+      await inquadro.api.call("component.remove", { component: "redis" });
     }
     return { link, bitsPerSecond, messina, inquadro };
   } catch (error) {

@@ -1,13 +1,29 @@
 /** One point of Figure 5: a machine has downloaded so much, moves, and goes on downloading. */
 import { existsSync } from "node:fs";
+import { loadavg } from "node:os";
 import { join } from "node:path";
-import type { MigrationCase, SignedReceipt } from "#core";
+import type { MigrationCase, Plan, SignedReceipt } from "#core";
 import { run, say } from "../demo/screen.ts";
 import { SCENE, WEB_PORT, type FigureCloud, type Scene } from "./clouds.ts";
+import type { Leg } from "./legs.ts";
 import { moveMonolith, type Monolith } from "./monolith.ts";
 import { serviceFiles } from "./service.ts";
 
+/** How a point was taken. */
+export interface Taken {
+  /** Of the run, from 1: an interruption ends one. */
+  readonly session: number;
+  /** ISO 8601, when the point was there. */
+  readonly at: string;
+  /** Load average of the host over a minute: as the migration began and ended, the higher one. */
+  readonly load: number;
+}
+
 export interface Point {
+  readonly leg: string;
+  readonly taken: Taken;
+  /** What the source planned before anything moved. */
+  readonly plan: Pick<Plan, "components" | "userData">;
   readonly case: MigrationCase;
   readonly from: string;
   /** What the machine had downloaded when its migration began. */
@@ -36,38 +52,46 @@ export interface Point {
 /** A machine that travels between the two clouds and downloads one file on its way. */
 export class Traveller {
   readonly #scene: Scene;
+  readonly #session: number;
   readonly #machine: string;
   #at: FigureCloud;
 
-  private constructor(scene: Scene, machine: string) {
+  private constructor(scene: Scene, session: number, machine: string) {
     this.#scene = scene;
+    this.#session = session;
     this.#machine = machine;
     this.#at = scene.messina;
   }
 
-  static async start(scene: Scene, machine: string, appliance: string): Promise<Traveller> {
+  /** @param machine is the name of its appliance, too */
+  static async start(scene: Scene, session: number, machine: string): Promise<Traveller> {
     const { api } = scene.messina;
     const files = serviceFiles(machine, WEB_PORT);
     for (const { web } of [scene.messina, scene.inquadro]) web.limit(0);
-    await api.call("machine.create", { name: machine, appliance, files });
+    await api.call("machine.create", { name: machine, appliance: machine, files });
     await api.call("machine.start", { machine });
-    return new Traveller(scene, machine);
+    return new Traveller(scene, session, machine);
   }
 
   /** Lets it download so much, then moves it to the other cloud, and its monolithic twin too. */
-  async go(downloadBytes: number): Promise<Point> {
+  async go({ name, downloadBytes, case: expected }: Leg): Promise<Point> {
     const { link, messina, inquadro } = this.#scene;
     const [from, to] = this.#at === messina ? [messina, inquadro] : [inquadro, messina];
     const machine = this.#machine;
     for (const { web } of [from, to]) web.limit(downloadBytes);
     await from.web.pausedAt(downloadBytes, machine);
     say(`${machine} has downloaded ${(downloadBytes / 1e6).toFixed(0)} MB at ${from.name}`);
-    const [before, told] = [link.bytes(), to.web.told];
+    const { plan } = await from.api.call("plan.make", { machine, to: to.name });
+    const [before, told, load] = [link.bytes(), to.web.told, loadavg()[0] ?? 0];
     const { migration } = await from.api.call("migration.start", { machine, to: to.name });
     const status = await from.api.call("migration.watch", { migration: migration ?? "" });
     const linkBytes = link.bytes() - before;
+    const taken = this.#taken(load);
     if (status.outcome !== "completed" || status.receipt === undefined) {
       throw new Error(`the migration ended as ${status.outcome}: ${status.error?.message}`);
+    }
+    if (status.receipt.receipt.case !== expected) {
+      throw new Error(`${name} was the ${status.receipt.receipt.case} case`);
     }
     this.#at = to;
     const { offset = 0 } = await to.web.event("asked", machine, told);
@@ -77,20 +101,37 @@ export class Traveller {
     const monolith = await monolithOf(this.#scene, from, status.receipt);
     // No lineage: the next move back shall find components there, but no user data.
     await from.api.call("machine.remove", { machine: status.receipt.receipt.machine });
-    const measured = { downloadedBytes: downloadBytes, resumedBytes: offset, linkBytes, monolith };
+    const kept = {
+      leg: name,
+      taken,
+      plan: { components: plan.components, userData: plan.userData },
+    };
+    const measured = {
+      ...kept,
+      downloadedBytes: downloadBytes,
+      resumedBytes: offset,
+      linkBytes,
+      monolith,
+    };
     return pointOf(status.receipt, measured, await osBytes(to, status.receipt));
   }
 
-  /** Lets it download the rest, and has it compare the digest. */
-  async arrive(): Promise<void> {
+  #taken(loadBefore: number): Taken {
+    const load = Math.max(loadBefore, loadavg()[0] ?? 0);
+    return { session: this.#session, at: new Date().toISOString(), load };
+  }
+
+  /** Lets it download the rest, and has it compare the digest. @returns whether that is right */
+  async arrive(): Promise<boolean> {
     const machine = this.#machine;
     const { web, api, name } = this.#at;
     web.limit(Number.MAX_SAFE_INTEGER);
     const { right } = await web.event("done", machine);
-    if (right !== true) throw new Error(`the file of ${machine} is not what the server sent`);
+    if (right !== true) return false;
     say(`${machine} has the whole file at ${name}, and its digest is right`);
     await api.call("machine.stop", { machine, force: true });
     await api.call("machine.remove", { machine });
+    return true;
   }
 }
 
@@ -124,7 +165,10 @@ async function rawOf(directory: string): Promise<string> {
   return whole;
 }
 
-type Measured = Pick<Point, "downloadedBytes" | "resumedBytes" | "linkBytes" | "monolith">;
+type Measured = Pick<
+  Point,
+  "leg" | "taken" | "plan" | "downloadedBytes" | "resumedBytes" | "linkBytes" | "monolith"
+>;
 
 function pointOf({ receipt }: SignedReceipt, measured: Measured, osBytes: number): Point {
   const entries = Object.entries(receipt.phases_ms).map(([phase, ms]) => [phase, ms / 1000]);

@@ -4,7 +4,9 @@ import { join, resolve } from "node:path";
 import { formatRate } from "#core";
 import { renderBars, renderLines } from "#simulator";
 import { mergeResults, rowOf, tellRow } from "../rows.ts";
+import { isBusy, writeEvaluation } from "./evaluation.ts";
 import type { Point } from "./experiment.ts";
+import type { KeptRun } from "./kept.ts";
 import {
   composed_s,
   modelOf,
@@ -13,19 +15,15 @@ import {
   PAPER_RATES,
   type Model,
 } from "./model.ts";
+import { comparedRows, simulate } from "./simulated.ts";
 
 const PLOTS = resolve(import.meta.dirname, "../../doc/evaluation");
-
-export interface Measured {
-  readonly bitsPerSecond: number;
-  readonly points: readonly Point[];
-}
 
 const MB = (bytes: number): number => bytes / 1e6;
 const minutes = (seconds: number): number => seconds / 60;
 
-/** Writes tables and plots, and the rows of the benchmark. */
-export function writeFigures(directory: string, measured: Measured): void {
+/** Writes tables and plots, the parts of `doc/evaluation.md`, and the rows of the benchmark. */
+export function writeFigures(directory: string, measured: KeptRun): void {
   mkdirSync(PLOTS, { recursive: true });
   writeFileSync(join(directory, "figure5.csv"), csvOf(measured.points));
   const model = modelOf(measured);
@@ -45,10 +43,14 @@ export function writeFigures(directory: string, measured: Measured): void {
   }
   const rows = rowsOf(measured);
   mergeResults("figure5", rows);
-  for (const row of rows) tellRow(row);
+  const compared = simulate(measured);
+  const simulated = comparedRows(compared, howOf(measured));
+  mergeResults("simulator", simulated);
+  writeEvaluation(measured, compared);
+  for (const row of [...rows, ...simulated]) tellRow(row);
 }
 
-const bestOf = ({ points }: Measured): Point[] =>
+const bestOf = ({ points }: KeptRun): Point[] =>
   points
     .filter((point) => point.case === "best")
     .toSorted((a, b) => a.userDataBytes - b.userDataBytes);
@@ -103,7 +105,7 @@ function csvOf(points: readonly Point[]): string {
   return [COLUMNS, ...lines].map((line) => `${line.join(",")}\n`).join("");
 }
 
-function wholePlot(measured: Measured, model: Model): string {
+function wholePlot(measured: KeptRun, model: Model): string {
   const best = bestOf(measured);
   const at = (valueOf: (point: Point) => number) =>
     best.map((point) => [MB(point.userDataBytes), minutes(valueOf(point))] as const);
@@ -123,7 +125,7 @@ function wholePlot(measured: Measured, model: Model): string {
   });
 }
 
-function phasesPlot(measured: Measured): string {
+function phasesPlot(measured: KeptRun): string {
   const line = (name: string, phases: readonly string[]) => ({
     name,
     marked: true,
@@ -144,7 +146,7 @@ function phasesPlot(measured: Measured): string {
   });
 }
 
-function userDataPlot(measured: Measured, model: Model): string {
+function userDataPlot(measured: KeptRun, model: Model): string {
   const best = bestOf(measured);
   return renderLines({
     title: `(c) Transfer of the user data block, link of ${formatRate(measured.bitsPerSecond)}`,
@@ -168,7 +170,7 @@ function userDataPlot(measured: Measured, model: Model): string {
   });
 }
 
-function casesPlot({ points }: Measured): string {
+function casesPlot({ points }: KeptRun): string {
   const smallest = Math.min(...points.map((point) => point.downloadedBytes));
   const shown = points.filter((point) => point.downloadedBytes === smallest);
   const sorted = (["worst", "average", "best"] as const).flatMap(
@@ -214,10 +216,15 @@ function sum(list: readonly Point[], of: (point: Point) => number): number {
   return list.reduce((total, point) => total + of(point), 0);
 }
 
-function rowsOf(measured: Measured) {
-  const { points, bitsPerSecond } = measured;
+function howOf(measured: KeptRun): string {
+  const busy = isBusy(measured) ? ", on a busy machine" : "";
+  return `make figure5, ${formatRate(measured.bitsPerSecond)} link (tc tbf), one run, guests under emulation${busy}`;
+}
+
+function rowsOf(measured: KeptRun) {
+  const { points } = measured;
   const best = bestOf(measured);
-  const how = `make figure5, ${formatRate(bitsPerSecond)} link (tc tbf), one run, guests under emulation on a busy machine; peer: zstd-compressed qcow2 of the same machine by socat over the same link, with its preparation and the same stop and boot`;
+  const how = `${howOf(measured)}; peer: zstd-compressed qcow2 of the same machine by socat over the same link, with its preparation and the same stop and boot`;
   const row = (id: string, list: readonly Point[], what: string) =>
     rowOf(id, {
       ours: sum(list, (point) => point.whole_s),
