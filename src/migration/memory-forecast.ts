@@ -1,6 +1,7 @@
 /** What the memory of a running machine will take: the strategy, played with a modelled guest. Pure. */
 import type { MemoryForecast } from "#core";
 import {
+  BESIDES_MS,
   firstAim_ms,
   memoryStep,
   WATCH,
@@ -34,7 +35,6 @@ export interface MemoryLink {
 /** A pass is looked at a hundred times, within these limits. */
 const LOOK_MS = 1_000;
 const LOOK_MAX_MS = 50_000;
-const BESIDES_MS = 250;
 
 interface Play {
   readonly watch: MemoryWatch;
@@ -114,7 +114,7 @@ function looked(facts: MemoryStatistics, ms: number, rate_Bps: number): MemorySt
   };
 }
 
-/** What the guest has written meanwhile is the next pass; what it writes twice counts once. */
+/** What the guest has written meanwhile is the next pass. */
 function passEnded(
   { facts, watch }: Play,
   ms: number,
@@ -122,10 +122,7 @@ function passEnded(
 ): MemoryStatistics {
   const total_ms = facts.total_ms + ms;
   const took_ms = Math.max(1, (watch.passBytes * 1000) / rate_Bps);
-  const slowed = (watch.slowedPercent / 100) * (guest.slowable ?? 1);
-  const written = (guest.dirtyRate_Bps * (1 - slowed) * took_ms) / 1000;
-  const hotBytes = Math.min(guest.memoryBytes, guest.hotBytes ?? guest.memoryBytes);
-  const dirtyBytes = hotBytes === 0 ? 0 : hotBytes * (1 - Math.exp(-written / hotBytes));
+  const dirtyBytes = dirtiedBytes(guest, took_ms, watch.slowedPercent);
   return {
     ...facts,
     transferredBytes: facts.transferredBytes + facts.remainingBytes,
@@ -134,6 +131,14 @@ function passEnded(
     passes: facts.passes + 1,
     total_ms,
   };
+}
+
+/** What a guest makes dirty in a time; what it writes twice counts once. */
+export function dirtiedBytes(guest: MemoryGuest, ms: number, slowedPercent: number): number {
+  const slowed = (slowedPercent / 100) * (guest.slowable ?? 1);
+  const written = (guest.dirtyRate_Bps * (1 - slowed) * ms) / 1000;
+  const hotBytes = Math.min(guest.memoryBytes, guest.hotBytes ?? guest.memoryBytes);
+  return hotBytes === 0 ? 0 : hotBytes * (1 - Math.exp(-written / hotBytes));
 }
 
 function pauseOf({ remainingBytes }: MemoryStatistics, rate_Bps: number): number {

@@ -22,17 +22,22 @@ export interface MemoryOutlook {
   readonly notes: readonly string[];
 }
 
-export function memoryOutlook(
-  memoryBytes: number,
-  bitsPerSecond: number,
-  terms: MemoryTerms,
-): MemoryOutlook {
-  const link = {
+/** What is expected of memory over a link whose guest is not known. */
+export function usualMemoryLink(bitsPerSecond: number): Required<MemoryLink> {
+  return {
     wire_Bps: bitsPerSecond / 8,
     wireRatio: WIRE_RATIO,
     againRatio: AGAIN_RATIO,
     coder_Bps: CODER_BPS,
   };
+}
+
+export function memoryOutlook(
+  memoryBytes: number,
+  bitsPerSecond: number,
+  terms: MemoryTerms,
+): MemoryOutlook {
+  const link = usualMemoryLink(bitsPerSecond);
   const forecast = forecastMemory({ memoryBytes, dirtyRate_Bps: 0 }, link, terms);
   if (forecast.method === "none") return { forecast, notes: [givenUp(forecast)] };
   const heavy = forecastMemory({ memoryBytes, dirtyRate_Bps: HEAVY_BPS }, link, terms);

@@ -95,7 +95,8 @@ export interface MemoryWatch {
 
 /** The pause of memory alone that is aimed at first. */
 export const AIM_MS = 300;
-const BESIDES_MS = 250;
+/** What the pause has besides the last memory, where nothing else is known. */
+export const BESIDES_MS = 250;
 /** A pause that post-copy would hardly shorten (doc/migration.md). */
 const TOLERATED_MS = 1_500;
 /** The most that QEMU takes. */

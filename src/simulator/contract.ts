@@ -2,7 +2,7 @@
  * What goes into a simulation, what a placement policy sees and says, and what comes out. Clouds,
  * machines and components are numbered from 0; bulk data is in typed arrays, for scale.
  */
-import type { ComponentKind, MigrationCase } from "#core";
+import type { ComponentKind, MemoryMethod, MigrationCase } from "#core";
 
 /** A scenario as it was validated: all sizes in bytes, rates in bits per second, times in seconds. */
 export interface Scenario {
@@ -114,6 +114,15 @@ export interface MachinesSpec {
   readonly writes_Bps: number;
   readonly cpus: number;
   readonly memoryBytes: number;
+  /** What a running machine writes to its memory; drawn for each, as user data are. */
+  readonly dirty: {
+    readonly median_Bps: number;
+    readonly sigma: number;
+    /** Where it writes again and again; absent means all of its memory. */
+    readonly withinBytes?: number;
+  };
+  /** The service level's bound of the pause of a hot migration; absent means none. */
+  readonly downtimeMax_s?: number;
   /** Mean lifetime; the population is kept up by arrivals. Absent means that all stay. */
   readonly lifetime_s?: number;
   readonly load: {
@@ -168,6 +177,8 @@ export interface PolicySpec {
   /** Names the run in results. */
   readonly name: string;
   readonly transfer: TransferPolicy;
+  /** Machines go on running while they move, and how their memory travels; absent means cold. */
+  readonly hot?: MemoryMethod;
   /** A name in `PLACEMENTS`. */
   readonly placement: string;
   /** How many clouds are drawn as candidates for a machine (power of d choices). */
@@ -205,7 +216,7 @@ export interface FederationView {
   missingBytes(machine: number, cloud: number): number;
   /** User data bytes on the wire; fewer where the cloud has an earlier copy. */
   userDataBytes(machine: number, cloud: number): number;
-  /** Seconds that the machine would be off, with the links as good as they are when idle. */
+  /** Seconds that the machine would be off or paused, with the links as good as when idle. */
   downtime_s(machine: number, cloud: number): number;
   /** `count` open clouds, each at most once, drawn evenly by the run's seed. */
   drawClouds(count: number): readonly number[];
@@ -279,6 +290,10 @@ export interface RunTotals {
   readonly componentBytes: number;
   readonly userDataBytes: number;
   readonly prefetchBytes: number;
+  /** Memory of machines that were moved while they ran. */
+  readonly memoryBytes: number;
+  /** Of `aborted`: their memory would not come across. */
+  readonly givenUp: number;
   /** What the same migrations would have moved as monolithic blocks. */
   readonly monolithicBytes: number;
   readonly requestedBytes: number;
@@ -319,7 +334,7 @@ export interface RunResult {
   readonly series: Series;
   /** Seconds from the request until the machine is ready. */
   readonly migrationTime: Distribution;
-  /** Seconds that the machine was off. */
+  /** Seconds that the machine was off, or paused. */
   readonly downtime: Distribution;
   /** Of machines that the scenario names; empty for drawn ones. */
   readonly named: readonly NamedMigration[];

@@ -1,18 +1,16 @@
 /** One simulated migration: both sides' phases, which move by the real tables alone. */
 import type { Plan } from "#core";
+import { isTerminal } from "#migration";
+import type { MemoryPlay } from "./hot-memory.ts";
 import {
-  eventFromDestination,
-  eventFromSource,
-  isTerminal,
-  stepDestination,
-  stepSource,
-  type DestinationEffect,
-  type DestinationEvent,
-  type DestinationPhase,
-  type SourceEffect,
-  type SourceEvent,
-  type SourcePhase,
-} from "#migration";
+  sidesOf,
+  type DestinationHappening,
+  type DestinationSide,
+  type DestinationWork,
+  type SourceHappening,
+  type SourceSide,
+  type SourceWork,
+} from "./sides.ts";
 
 /** Events by the numbers with which they travel through the queue. */
 export const SOURCE_EVENTS = [
@@ -24,7 +22,11 @@ export const SOURCE_EVENTS = [
   "peer-aborted",
   "peer-timeout",
   "stopped",
-] as const satisfies readonly SourceEvent[];
+  "peer-copying",
+  "peer-listening",
+  "peer-armed",
+  "peer-resumed",
+] as const satisfies readonly SourceHappening[];
 export const DESTINATION_EVENTS = [
   "peer-frozen",
   "peer-handed-over",
@@ -34,7 +36,10 @@ export const DESTINATION_EVENTS = [
   "composed",
   "started",
   "booted",
-] as const satisfies readonly DestinationEvent[];
+  "peer-switching",
+  "listening",
+  "armed",
+] as const satisfies readonly DestinationHappening[];
 
 export interface Course {
   readonly slot: number;
@@ -46,9 +51,9 @@ export interface Course {
   readonly asked_s: number;
   /** Index among the named migrations; -1 for drawn ones. */
   readonly named: number;
-  source: SourcePhase;
+  source: SourceSide;
   /** Undefined until the proposal has come. */
-  destination: DestinationPhase | undefined;
+  destination: DestinationSide | undefined;
   /** The destination's CPUs that are kept for it. */
   reservedLoad: number;
   /** Fetches that are not whole. */
@@ -58,21 +63,34 @@ export interface Course {
   off_s: number;
   on_s: number;
   ready_s: number;
+  /** Of a hot migration, once its memory flows. */
+  hot: HotCourse | undefined;
+}
+
+export interface HotCourse {
+  readonly play: MemoryPlay;
+  readonly passBegan_s: number;
+  /** When the copy of user data began that was made ahead. */
+  readonly copied_s: number;
+  /** Nothing of the memory is still to come. */
+  readonly memoryWhole: boolean;
+  /** What was written since is being fetched, or has been. */
+  readonly filling: boolean;
 }
 
 /** What the phases ask for, and how one side's word comes to the other. */
 export interface CourseWork {
-  sourceEffect(course: Course, effect: SourceEffect): void;
-  destinationEffect(course: Course, effect: DestinationEffect): void;
+  sourceEffect(course: Course, effect: SourceWork): void;
+  destinationEffect(course: Course, effect: DestinationWork): void;
   /** Called in each new phase, before its effects. */
-  entered(course: Course, phase: SourcePhase | DestinationPhase): void;
-  tellSource(course: Course, event: SourceEvent): void;
-  tellDestination(course: Course, event: DestinationEvent): void;
+  entered(course: Course, phase: SourceSide | DestinationSide): void;
+  tellSource(course: Course, event: SourceHappening): void;
+  tellDestination(course: Course, event: DestinationHappening): void;
   settled(course: Course): void;
 }
 
-export function sourceHappens(course: Course, event: SourceEvent, work: CourseWork): void {
-  const { phase, effects } = stepSource(course.source, event);
+export function sourceHappens(course: Course, event: SourceHappening, work: CourseWork): void {
+  const { phase, effects } = sidesOf(course).source(course.source, event);
   if (phase === course.source) return;
   course.source = phase;
   work.entered(course, phase);
@@ -85,11 +103,11 @@ export function sourceHappens(course: Course, event: SourceEvent, work: CourseWo
 
 export function destinationHappens(
   course: Course,
-  event: DestinationEvent,
+  event: DestinationHappening,
   work: CourseWork,
 ): void {
   if (course.destination === undefined) return;
-  const { phase, effects } = stepDestination(course.destination, event);
+  const { phase, effects } = sidesOf(course).destination(course.destination, event);
   if (phase === course.destination) return;
   course.destination = phase;
   enterDestination(course, effects, work);
@@ -103,10 +121,10 @@ export function destinationBegins(course: Course, work: CourseWork): void {
 
 function enterDestination(
   course: Course,
-  effects: readonly DestinationEffect[],
+  effects: readonly DestinationWork[],
   work: CourseWork,
 ): void {
-  const phase = course.destination as DestinationPhase;
+  const phase = course.destination as DestinationSide;
   work.entered(course, phase);
   for (const effect of effects) work.destinationEffect(course, effect);
   if (course.destination !== phase) return;
@@ -116,13 +134,13 @@ function enterDestination(
 
 /** A phase that says nothing to the other side is not told. */
 export function tellOfSource(course: Course, work: CourseWork): void {
-  const event = eventFromSource(course.source);
+  const event = sidesOf(course).fromSource(course.source);
   if (event !== undefined) work.tellDestination(course, event);
 }
 
 export function tellOfDestination(course: Course, work: CourseWork): void {
   if (course.destination === undefined) return;
-  work.tellSource(course, eventFromDestination(course.destination));
+  work.tellSource(course, sidesOf(course).fromDestination(course.destination));
 }
 
 /** Neither side will do anything more. */

@@ -1,17 +1,6 @@
 /** Migrations under way: plans them by the real planner, and does in simulated time what their phases ask for. */
 import { TesseraError, type Digest } from "#core";
-import {
-  destinationEffects,
-  makePlan,
-  sourceEffects,
-  type ComponentMove,
-  type DestinationEffect,
-  type DestinationEvent,
-  type SourceEffect,
-  type SourceEvent,
-  type SourcePhase,
-  type DestinationPhase,
-} from "#migration";
+import { makePlan, type ComponentMove, type PlanInput } from "#migration";
 import {
   destinationBegins,
   destinationHappens,
@@ -26,29 +15,42 @@ import {
 } from "./course.ts";
 import { EVENT } from "./event-kinds.ts";
 import { Fetches, type FetchOwner } from "./fetches.ts";
+import { HotCourses, type HotOwner } from "./hot-courses.ts";
+import { forecastOf } from "./hot-memory.ts";
 import { objectionsTo } from "./offers.ts";
 import type { Parts } from "./parts.ts";
+import {
+  sidesOf,
+  type DestinationHappening,
+  type DestinationSide,
+  type DestinationWork,
+  type SourceHappening,
+  type SourceSide,
+  type SourceWork,
+} from "./sides.ts";
 
 /** How long a side waits for the other before it gives up. */
 const PEER_TIMEOUT_s = 60;
 
-type Phase = SourcePhase | DestinationPhase;
+type Phase = SourceSide | DestinationSide;
 /** Called for each phase that a side enters. */
 export type PhaseListener = (course: Course, phase: Phase) => void;
 
-export class Courses implements CourseWork, FetchOwner {
+export class Courses implements CourseWork, FetchOwner, HotOwner {
   readonly fetches: Fetches;
   /** Under way, by slot. */
   readonly #courses: (Course | undefined)[] = [];
   readonly #free: number[] = [];
   readonly #parts: Parts;
   readonly #listener: PhaseListener | undefined;
+  readonly #hot: HotCourses;
   active = 0;
 
   constructor(parts: Parts, listener?: PhaseListener) {
     this.#parts = parts;
     this.#listener = listener;
     this.fetches = new Fetches(parts, this);
+    this.#hot = new HotCourses(parts, this.fetches, this);
   }
 
   /**
@@ -74,7 +76,7 @@ export class Courses implements CourseWork, FetchOwner {
       ready_s: Number.NaN,
     };
     const counts = { reservedLoad: 0, fetching: 0, pending: 0 };
-    const sides = { source: "proposed", destination: undefined } as const;
+    const sides = { source: "proposed", destination: undefined, hot: undefined } as const;
     const course = {
       slot,
       machine,
@@ -125,7 +127,7 @@ export class Courses implements CourseWork, FetchOwner {
       machine: String(machine),
       source: clouds.names[from] ?? "",
       destination: clouds.names[to] ?? "",
-      mode: "cold",
+      ...this.#modeOf(machine, from, to),
       appliance: revision.appliance,
       held,
       ratios: components.ratiosById,
@@ -135,6 +137,15 @@ export class Courses implements CourseWork, FetchOwner {
       pricePerGB: clouds.egressPricePerGB[from] as number,
       notes: [],
     });
+  }
+
+  /** Memory is forecast by the real strategy. */
+  #modeOf(machine: number, from: number, to: number): Pick<PlanInput, "mode" | "hot"> {
+    const { policy, scenario } = this.#parts;
+    if (policy.hot === undefined) return { mode: "cold" };
+    const { memoryBytes } = scenario.machines;
+    const forecast = forecastOf(this.#parts, machine, from, to);
+    return { mode: "hot", hot: { memory: policy.hot, storage: "hybrid", memoryBytes, forecast } };
   }
 
   /** The destination keeps room for the machine. */
@@ -161,7 +172,7 @@ export class Courses implements CourseWork, FetchOwner {
   #toSource(course: Course, detail: number): void {
     const { up } = this.#parts.clouds;
     if (up[course.from] === 0 || (detail === SOURCE_TIMEOUT && up[course.to] === 1)) return;
-    sourceHappens(course, SOURCE_EVENTS[detail] as SourceEvent, this);
+    sourceHappens(course, SOURCE_EVENTS[detail] as SourceHappening, this);
   }
 
   #toDestination(course: Course, kind: number, detail: number): void {
@@ -169,7 +180,7 @@ export class Courses implements CourseWork, FetchOwner {
     if (up[course.to] === 0) return;
     if (kind === EVENT.propose) this.#proposed(course);
     else if (detail !== TIMEOUT || up[course.from] === 0) {
-      destinationHappens(course, DESTINATION_EVENTS[detail] as DestinationEvent, this);
+      destinationHappens(course, DESTINATION_EVENTS[detail] as DestinationHappening, this);
     }
   }
 
@@ -190,7 +201,12 @@ export class Courses implements CourseWork, FetchOwner {
   }
 
   userDataHeld(course: Course): void {
-    destinationHappens(course, "user-data-held", this);
+    if (course.hot !== undefined) this.#hot.userDataHeld(course);
+    else destinationHappens(course, "user-data-held", this);
+  }
+
+  memoryHeld(course: Course): void {
+    this.#hot.memoryHeld(course);
   }
 
   #forget(course: Course): void {
@@ -204,22 +220,33 @@ export class Courses implements CourseWork, FetchOwner {
     this.#parts.queue.add(this.#parts.queue.now_s + delay_s, kind, course.slot, detail);
   }
 
-  tellSource(course: Course, event: SourceEvent): void {
+  tellSource(course: Course, event: SourceHappening): void {
     const delay_s = this.#parts.clouds.roundTrip_s(course.from, course.to) / 2;
     this.#later(course, delay_s, EVENT.toSource, SOURCE_EVENTS.indexOf(event as never));
   }
 
-  tellDestination(course: Course, event: DestinationEvent): void {
+  tellDestination(course: Course, event: DestinationHappening): void {
     const delay_s = this.#parts.clouds.roundTrip_s(course.from, course.to) / 2;
     this.#later(course, delay_s, EVENT.toDestination, DESTINATION_EVENTS.indexOf(event as never));
   }
 
+  destinationLater(course: Course, delay_s: number, event: number): void {
+    this.#later(course, delay_s, EVENT.toDestination, event);
+  }
+
   entered(course: Course, phase: Phase): void {
     const { now_s } = this.#parts.queue;
-    if (phase === "frozen") course.off_s = now_s;
-    else if (phase === "running") course.on_s = now_s;
+    if (phase === "frozen" || phase === "switching") course.off_s = now_s;
+    else if (phase === "running" || phase === "filling") course.on_s = now_s;
     else if (phase === "ready") course.ready_s = now_s;
+    else if (phase === "released" && course.hot !== undefined) this.#askAgain(course);
     this.#listener?.(course, phase);
+  }
+
+  /** The word that it is ready came when the machine had still to be released. */
+  #askAgain(course: Course): void {
+    const roundTrip_s = this.#parts.clouds.roundTrip_s(course.from, course.to);
+    this.#later(course, roundTrip_s, EVENT.toSource, READY);
   }
 
   settled(course: Course): void {
@@ -228,7 +255,7 @@ export class Courses implements CourseWork, FetchOwner {
     this.#parts.recorder.settled(course);
   }
 
-  sourceEffect(course: Course, effect: SourceEffect): void {
+  sourceEffect(course: Course, effect: SourceWork): void {
     if (effect === "stop-machine") {
       this.#later(course, this.#parts.scenario.machines.stop_s, EVENT.toSource, STOPPED);
     } else if (effect === "release-machine") {
@@ -240,7 +267,7 @@ export class Courses implements CourseWork, FetchOwner {
     } else if (effect === "roll-back") {
       if (course.destination === undefined) this.#freeRoom(course);
       sourceHappens(course, "rolled-back", this);
-    }
+    } else this.#hot.sourceEffect(course, effect);
   }
 
   #releaseMachine({ machine, revision, from, to, reservedLoad }: Course): void {
@@ -257,7 +284,7 @@ export class Courses implements CourseWork, FetchOwner {
     }
   }
 
-  destinationEffect(course: Course, effect: DestinationEffect): void {
+  destinationEffect(course: Course, effect: DestinationWork): void {
     const { machines } = this.#parts.scenario;
     if (effect === "fetch-components") this.fetches.fetchComponents(course);
     else if (effect === "compose") {
@@ -269,6 +296,7 @@ export class Courses implements CourseWork, FetchOwner {
       this.#later(course, machines.boot_s, EVENT.toDestination, BOOTED);
     } else if (effect === "clean-up") this.#cleanUp(course);
     else if (effect === "stop-machine") destinationHappens(course, "stopped", this);
+    else this.#hot.destinationEffect(course, effect);
   }
 
   #cleanUp(course: Course): void {
@@ -305,10 +333,11 @@ export class Courses implements CourseWork, FetchOwner {
         if (course.source === "proposed") this.#later(course, 0, EVENT.propose, 0);
         continue;
       }
-      for (const effect of sourceEffects(course.source)) {
-        if (effect === "stop-machine") this.sourceEffect(course, effect);
+      const sides = sidesOf(course);
+      for (const effect of sides.sourceEffects(course.source)) {
+        if (AGAIN.has(effect)) this.sourceEffect(course, effect);
       }
-      for (const effect of destinationEffects(course.destination)) {
+      for (const effect of sides.destinationEffects(course.destination)) {
         if (effect !== "finish" && effect !== "clean-up") this.destinationEffect(course, effect);
       }
       tellOfSource(course, this);
@@ -324,6 +353,14 @@ export class Courses implements CourseWork, FetchOwner {
   }
 }
 
+/** What a source has to do again when one of the clouds is back. */
+const AGAIN: ReadonlySet<SourceWork> = new Set([
+  "stop-machine",
+  "emigrate",
+  "switch-over",
+  "supply-memory",
+]);
+const READY = SOURCE_EVENTS.indexOf("peer-ready");
 const STOPPED = SOURCE_EVENTS.indexOf("stopped");
 const SOURCE_TIMEOUT = SOURCE_EVENTS.indexOf("peer-timeout");
 const TIMEOUT = DESTINATION_EVENTS.indexOf("peer-timeout");

@@ -15,6 +15,7 @@ export interface FetchOwner {
   isMonolithic: boolean;
   componentsHeld(course: Course): void;
   userDataHeld(course: Course): void;
+  memoryHeld(course: Course): void;
 }
 
 export class Fetches {
@@ -89,13 +90,30 @@ export class Fetches {
     this.#fetch(course, { kind: "user-data", from, bytes: bytes * WIRE_SHARE, components: [] });
   }
 
+  /** What is left of user data after the switch. */
+  fetchRest(course: Course, bytes: number): void {
+    const { from } = course;
+    this.#fetch(course, { kind: "user-data", from, bytes: bytes * WIRE_SHARE, components: [] });
+  }
+
+  /**
+   * Memory that the source sends.
+   *
+   * @param most_bps what its coder makes of it
+   */
+  sendMemory(course: Course, bytes: number, most_bps: number): void {
+    const { from } = course;
+    const job = { kind: "memory", from, bytes: bytes * WIRE_SHARE, components: [] } as const;
+    this.#fetch(course, { ...job, most_bps });
+  }
+
   /** For the time when somebody asks for it. */
   prefetch(component: number, from: number, to: number): void {
     const bytes = this.#parts.costs.component(component, from, to).bytes * WIRE_SHARE;
     this.#open({ kind: "prefetch", from, to, bytes, course: -1, components: [component] });
   }
 
-  #fetch(course: Course, what: Pick<Job, "kind" | "from" | "bytes" | "components">): void {
+  #fetch(course: Course, what: Omit<Job, "to" | "course">): void {
     course.fetching += 1;
     this.#open({ ...what, to: course.to, course: course.slot });
   }
@@ -106,10 +124,7 @@ export class Fetches {
     const at = this.#free.pop() ?? this.#jobs.length;
     this.#jobs[at] = job;
     const roundTrip_s = clouds.roundTrip_s(job.from, job.to);
-    // User data come over the session that brought the components.
-    const open = job.kind === "user-data";
-    const setup_s = open ? roundTrip_s : fetchSeconds({ roundTrip_ms: roundTrip_s * 1000 }, 0);
-    queue.add(queue.now_s + setup_s, EVENT.begin, at);
+    queue.add(queue.now_s + setupSeconds(job, roundTrip_s), EVENT.begin, at);
   }
 
   /** The connection is open. */
@@ -134,7 +149,11 @@ export class Fetches {
     const course = job.course < 0 ? undefined : this.#owner.courseAt(job.course);
     if (course === undefined) return;
     course.fetching -= 1;
-    if (course.fetching > 0) return;
+    if (job.kind === "memory") this.#owner.memoryHeld(course);
+    else if (course.fetching === 0) this.#allDone(course, job);
+  }
+
+  #allDone(course: Course, job: Job): void {
     // What another holder failed to send is still missing.
     if (job.kind === "components") this.fetchComponents(course);
     else this.#owner.userDataHeld(course);
@@ -152,6 +171,7 @@ export class Fetches {
       const owner = course < 0 ? undefined : this.#owner.courseAt(course);
       if (owner === undefined) continue;
       owner.fetching -= 1;
+      if (owner.hot !== undefined) owner.hot = { ...owner.hot, filling: false };
       // Another holder failed: the source sends what that one would have sent.
       const helped = kind === "components" && owner.from !== cloud && to !== cloud;
       if (helped && owner.fetching === 0) this.fetchComponents(owner);
@@ -170,4 +190,11 @@ export class Fetches {
     }
     return [...cancelled.map(({ job }) => job), ...waiting];
   }
+}
+
+/** User data come over the session that brought the components; memory is sent unasked. */
+function setupSeconds({ kind }: Job, roundTrip_s: number): number {
+  if (kind === "memory") return 0;
+  if (kind === "user-data") return roundTrip_s;
+  return fetchSeconds({ roundTrip_ms: roundTrip_s * 1000 }, 0);
 }

@@ -12,11 +12,13 @@ export interface Job {
   readonly from: number;
   readonly to: number;
   readonly bytes: number;
-  readonly kind: "components" | "user-data" | "prefetch";
+  readonly kind: "components" | "user-data" | "prefetch" | "memory";
   /** The course, for all but prefetches. */
   readonly course: number;
   /** Components that have come with it. */
   readonly components: readonly number[];
+  /** What the sender makes of it at most, in bits per second; absent means no bound. */
+  readonly most_bps?: number;
 }
 
 interface Flow {
@@ -56,7 +58,7 @@ export class Flows {
 
   start(job: Job): void {
     const { from, to, bytes } = job;
-    const cap = this.#clouds.pairRate(from, to);
+    const cap = this.#mostOf(job);
     const roundTrip_s = this.#clouds.roundTrip_s(from, to);
     const first = this.#rampUp ? Math.min(cap, WINDOW_FIRST_BITS / roundTrip_s) : cap;
     const flow = this.#network.add([2 * from, 2 * to + 1], first);
@@ -66,12 +68,17 @@ export class Flows {
     this.#stale = true;
   }
 
+  /** With the links idle. */
+  #mostOf({ from, to, most_bps = Number.POSITIVE_INFINITY }: Job): number {
+    return Math.min(this.#clouds.pairRate(from, to), most_bps);
+  }
+
   /** A round trip of slow start is over: twice the rate, until the links hold the flow lower. */
   ramp(index: number): void {
     const flow = this.#flows[index];
     if (flow === undefined) return;
     const { from, to } = flow.job;
-    const most = this.#clouds.pairRate(from, to);
+    const most = this.#mostOf(flow.job);
     const cap = this.#network.capOf(index);
     const held = this.#network.rateOf(index) < cap;
     const next = held ? most : Math.min(most, 2 * cap);

@@ -18,6 +18,7 @@ export class Machines {
   /** Streams of their own, so that all policies meet the same machines. */
   readonly #births: RandomStream;
   readonly #loads: RandomStream;
+  readonly #writes: RandomStream;
   readonly #places: WeightedDraw;
   readonly #composed: boolean;
 
@@ -26,6 +27,7 @@ export class Machines {
     this.#parts = parts;
     this.#births = new RandomStream(scenario.seed, 21);
     this.#loads = new RandomStream(scenario.seed, 22);
+    this.#writes = new RandomStream(scenario.seed, 24);
     this.#places = new WeightedDraw(clouds.memoryFreeBytes);
     this.#composed = policy.transfer !== "monolithic";
   }
@@ -81,6 +83,10 @@ export class Machines {
     if (machine === undefined) return;
     population.userDataBytes[machine] = userDataBytes;
     population.load[machine] = this.#loadAt(cloud);
+    if (this.#parts.policy.hot !== undefined) {
+      const { median_Bps, sigma } = scenario.machines.dirty;
+      population.dirty_Bps[machine] = median_Bps * Math.exp(sigma * this.#writes.normal());
+    }
     clouds.load[cloud] = (clouds.load[cloud] as number) + population.load[machine];
     clouds.memoryFreeBytes[cloud] =
       (clouds.memoryFreeBytes[cloud] as number) - scenario.machines.memoryBytes;

@@ -6,6 +6,8 @@ import { machinesMost } from "./machines.ts";
 /** The program itself, and what is garbage until it is collected. */
 const BASE_BYTES = 200e6;
 const MACHINE_BYTES = 61;
+/** How much it writes to its memory. */
+const HOT_MACHINE_BYTES = 8;
 const EVENT_BYTES = 33;
 /** References, digests and their entries in maps. */
 const COMPONENT_BYTES = 1200;
@@ -16,7 +18,7 @@ const SEEN_BYTES = 40;
 const STAY_BYTES = 60;
 
 /** Bytes at most, by the sizes of what is kept; within about a third of what is seen. */
-export function estimateMemory(scenario: Scenario, { transfer }: PolicySpec): number {
+export function estimateMemory(scenario: Scenario, { transfer, hot }: PolicySpec): number {
   const { catalogue, clouds, duration_s, machines, migrations } = scenario;
   const count = clouds.reduce((sum, group) => sum + group.count, 0);
   const versions = 1 + duration_s / (catalogue.releaseEvery_s ?? Number.POSITIVE_INFINITY);
@@ -39,7 +41,7 @@ export function estimateMemory(scenario: Scenario, { transfer }: PolicySpec): nu
     count * CLOUD_BYTES +
     components * COMPONENT_BYTES +
     revisions * REVISION_BYTES +
-    slots * MACHINE_BYTES +
+    slots * (MACHINE_BYTES + (hot === undefined ? 0 : HOT_MACHINE_BYTES)) +
     // The queue doubles when it is full, and holds old and new while it does.
     slots * timers * EVENT_BYTES * 3 +
     Math.min(births + migrations.count, count * revisions) * SEEN_BYTES +

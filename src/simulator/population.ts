@@ -13,6 +13,8 @@ export class Population {
   readonly userDataBytes: Float64Array;
   /** CPUs in demand. */
   readonly load: Float64Array;
+  /** Bytes a second that it writes to its memory; empty where no machine moves while it runs. */
+  readonly dirty_Bps: Float64Array;
   /** The cloud that it left last, which keeps its copy, and when. */
   readonly cloudBefore: Int32Array;
   readonly left_s: Float64Array;
@@ -29,7 +31,7 @@ export class Population {
   readonly #before: Int32Array;
   readonly #free: number[] = [];
 
-  constructor(capacity: number, clouds: number) {
+  constructor(capacity: number, clouds: number, hot: boolean) {
     this.capacity = capacity;
     const integers = (): Int32Array => new Int32Array(capacity).fill(NONE);
     this.cloud = integers();
@@ -41,6 +43,7 @@ export class Population {
     this.#before = integers();
     this.userDataBytes = new Float64Array(capacity);
     this.load = new Float64Array(capacity);
+    this.dirty_Bps = new Float64Array(hot ? capacity : 0);
     this.left_s = new Float64Array(capacity);
     this.moving = new Uint8Array(capacity);
     this.countOf = new Int32Array(clouds);

@@ -30,8 +30,9 @@ export class Recorder {
   #migrations = 0;
   #aborted = 0;
   #refused = 0;
+  #givenUp = 0;
   #money = 0;
-  readonly #bytes = { components: 0, "user-data": 0, prefetch: 0 };
+  readonly #bytes = { components: 0, "user-data": 0, prefetch: 0, memory: 0 };
   #monolithicBytes = 0;
 
   readonly #columns: Columns = {
@@ -76,6 +77,11 @@ export class Recorder {
 
   refused(): void {
     this.#refused += 1;
+  }
+
+  /** The memory of a machine would not come across. */
+  givenUp(): void {
+    this.#givenUp += 1;
   }
 
   carried({ job, bytes }: Carried): void {
@@ -139,7 +145,8 @@ export class Recorder {
   }
 
   #movedBytes(): number {
-    return this.#bytes.components + this.#bytes["user-data"] + this.#bytes.prefetch;
+    const { components, "user-data": userData, prefetch, memory } = this.#bytes;
+    return components + userData + prefetch + memory;
   }
 
   /** Jain's index: 1 where all open clouds are equally loaded, 1/n where one has it all. */
@@ -171,6 +178,8 @@ export class Recorder {
       componentBytes: this.#bytes.components,
       userDataBytes: this.#bytes["user-data"],
       prefetchBytes: this.#bytes.prefetch,
+      memoryBytes: this.#bytes.memory,
+      givenUp: this.#givenUp,
       monolithicBytes: this.#monolithicBytes,
       requestedBytes,
       hitBytes,

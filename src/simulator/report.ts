@@ -173,6 +173,7 @@ function totalsPlot(results: readonly RunResult[]): string {
     bars: [
       { name: "components", values: of(({ totals }) => totals.componentBytes) },
       { name: "user data", values: of(({ totals }) => totals.userDataBytes) },
+      { name: "memory", values: of(({ totals }) => totals.memoryBytes) },
       { name: "prefetched", values: of(({ totals }) => totals.prefetchBytes) },
       { name: "as monolithic blocks", values: of(({ totals }) => totals.monolithicBytes) },
     ],

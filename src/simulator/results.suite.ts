@@ -27,6 +27,8 @@ export function sampleResult(name: string, bytes: number): RunResult {
       componentBytes: (migrations * bytes) / 4,
       userDataBytes: (migrations * bytes * 3) / 4,
       prefetchBytes: 0,
+      memoryBytes: 0,
+      givenUp: 0,
       monolithicBytes: migrations * 4e8,
       requestedBytes: 1e10,
       hitBytes: 9e9,

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { DESTINATION, SOURCE } from "#migration";
+import type { Plan } from "#core";
+import { DESTINATION, HOT_DESTINATION, HOT_SOURCE, SOURCE } from "#migration";
 import type { RunResult, Scenario } from "./contract.ts";
 import type { RunOptions } from "./run.ts";
 import { Run } from "./run.ts";
@@ -75,6 +76,62 @@ test("a monolithic block moves whole while the machine is off", () => {
   close(named[0]?.downtime_s, 1.5 + 1 + (1_000_000 * 1.005 * 8) / 8000 + 3);
   close(totals.movedBytes, 1_005_000);
   assert.deepEqual(totals.cases, { worst: 1, average: 0, best: 0 });
+});
+
+/** The pair, where 1,000,000 bytes of memory move while the machine runs. */
+function hotPair(hot: string, machines: string): { result: RunResult; plan: Plan } {
+  const text = PAIR.replace("POLICY", `{ hot: ${hot} }`)
+    .replace("HOLDS", "holds: []")
+    .replace("machines:", `machines:\n  memory: 1000000\n  writes: 100\n  ${machines}`);
+  let plan: Plan | undefined;
+  const [result] = runAll(scenarioOf(text), { onPhase: (course) => (plan = course.plan) });
+  assert.ok(result !== undefined && plan !== undefined);
+  return { result, plan };
+}
+
+const CALM = "dirty: { median: 0, sigma: 0 }";
+const BUSY = "dirty: { median: 1000000, sigma: 0, within: 200000 }";
+
+test("the time of one hot migration is the sum of its parts", () => {
+  const { result, plan } = hotPair("auto", CALM);
+  const { named, totals } = result;
+  const bytes_s = (bytes: number): number => (bytes * 1.005 * 8) / 8000;
+  const components_s = 6 + bytes_s(500_000);
+  const ahead_s = 1 + bytes_s(500_000) + 3;
+  // A tenth of the memory's size, by the real outlook.
+  const memory_s = bytes_s(100_000);
+  const written = Math.ceil(100 * (ahead_s + 0.5 + memory_s));
+  const fill_s = 1 + bytes_s(written);
+  const before_s = 1.5 + components_s + 2 + ahead_s + 0.5 + memory_s;
+  close(named[0]?.seconds, before_s + 1.5 + fill_s);
+  // Nothing but the messages: switching, armed, handed over.
+  close(named[0]?.downtime_s, 1.5);
+  close(totals.memoryBytes, 100_500);
+  close(totals.userDataBytes, 1.005 * (500_000 + written));
+  assert.equal(plan.mode, "hot");
+  assert.equal(plan.hot?.forecast?.wireBytes, 100_000);
+});
+
+test("the memory of a guest that writes takes what the real strategy forecasts", () => {
+  const { result, plan } = hotPair("auto", "dirty: { median: 1000, sigma: 0, within: 20000 }");
+  const { wireBytes = 0, pause_ms = 0, passes } = plan.hot?.forecast ?? {};
+  assert.ok(wireBytes > 104_000 && (passes ?? 0) > 1, `${wireBytes} in ${passes}`);
+  const { totals, named } = result;
+  assert.ok(Math.abs(totals.memoryBytes / 1.005 / wireBytes - 1) < 0.02, `${totals.memoryBytes}`);
+  const [migration] = named;
+  // The forecast knows no round trips, of which there are one and a half here.
+  const besides_s = (migration?.downtime_s ?? 0) - pause_ms / 1000;
+  assert.ok(besides_s > 0 && besides_s < 1.5, `${besides_s}`);
+});
+
+test("memory that outruns the link is given up, or follows the machine", () => {
+  const bound = `${BUSY}\n  downtimeMax: 1s`;
+  const { result: given, plan } = hotPair("auto", bound);
+  assert.deepEqual([given.totals.givenUp, given.totals.aborted], [1, 1]);
+  assert.equal(plan.hot?.forecast?.method, "none");
+  const { result: follows } = hotPair("postcopy", bound);
+  assert.deepEqual([follows.totals.givenUp, follows.totals.migrations], [0, 1]);
+  close(follows.named[0]?.downtime_s, 1.5);
 });
 
 test("what the destination holds does not move", () => {
@@ -151,35 +208,63 @@ policies:
   - { transfer: cic-prefetch, placement: selective }
 `;
 
-test("every transition of every simulated migration is one of the real tables", () => {
+/** Which phases follow one another, by the tables of a mode. */
+type Graph = Readonly<Record<string, Readonly<Record<string, string>>>>;
+
+/** Runs it, holds every step against the tables, and tells which phases were visited. */
+function walk(scenario: Scenario, source: Graph, destination: Graph) {
   const last = new Map<object, { source: string; destination: string | undefined }>();
   const seen = new Set<string>();
-  const results = runAll(scenarioOf(STORMY), {
+  const results = runAll(scenario, {
     onPhase: (course) => {
       const before = last.get(course) ?? { source: "proposed", destination: undefined };
-      const { source, destination } = course;
-      if (source !== before.source) {
-        const next = Object.values(SOURCE[before.source as keyof typeof SOURCE]);
-        assert.ok(next.includes(source), `source: ${before.source} -> ${source}`);
-        seen.add(source);
+      const now = { source: course.source, destination: course.destination };
+      if (now.source !== before.source) {
+        const next = Object.values(source[before.source] ?? {});
+        assert.ok(next.includes(now.source), `source: ${before.source} -> ${now.source}`);
+        seen.add(now.source);
       }
-      if (destination !== undefined && destination !== before.destination) {
-        const from = before.destination as keyof typeof DESTINATION | undefined;
-        const next = from === undefined ? ["accepted"] : Object.values(DESTINATION[from]);
-        assert.ok(next.includes(destination), `destination: ${from} -> ${destination}`);
-        seen.add(destination);
+      if (now.destination !== undefined && now.destination !== before.destination) {
+        const from = before.destination;
+        const next = from === undefined ? ["accepted"] : Object.values(destination[from] ?? {});
+        assert.ok(next.includes(now.destination), `destination: ${from} -> ${now.destination}`);
+        seen.add(now.destination);
       }
-      last.set(course, { source, destination });
+      last.set(course, now);
     },
   });
+  return { results, seen };
+}
+
+/** Operators' acts; the machine is put back where a destination is fenced. */
+const OPERATORS = ["proposed", "fencing", "fenced"];
+
+test("every transition of every simulated migration is one of the real tables", () => {
+  const { results, seen } = walk(scenarioOf(STORMY), SOURCE, DESTINATION);
   // Failures take both ways, so nothing of the tables but operators' acts is left out.
-  const operators = ["proposed", "fencing", "fenced"];
   const all = [...Object.keys(SOURCE), ...Object.keys(DESTINATION)];
-  assert.deepEqual(new Set([...seen, ...operators]), new Set(all));
+  assert.deepEqual(new Set([...seen, ...OPERATORS]), new Set(all));
   for (const { totals, policy } of results) {
     assert.ok(totals.migrations > 500, `${policy.name}: ${totals.migrations}`);
     assert.ok(totals.aborted > 0, policy.name);
   }
+});
+
+test("hot migrations go by the real tables of hot ones, whatever fails", () => {
+  const text = STORMY.slice(0, STORMY.indexOf("policies:"))
+    .replace("failEvery: 6h", "failEvery: 90min")
+    .replace("machines:", "machines:\n  dirty: { median: 2M, sigma: 2 }\n  downtimeMax: 2s");
+  const policies = "policies: [{ hot: auto }, { hot: postcopy, transfer: cic-nearest }]";
+  const scenario = scenarioOf(text + policies);
+  const { results, seen } = walk(scenario, HOT_SOURCE, HOT_DESTINATION);
+  const all = [...Object.keys(HOT_SOURCE), ...Object.keys(HOT_DESTINATION)];
+  assert.deepEqual(new Set([...seen, ...OPERATORS]), new Set(all));
+  const [auto, post] = results.map(({ totals }) => totals);
+  for (const totals of [auto, post]) assert.ok((totals?.migrations ?? 0) > 300);
+  assert.ok((auto?.givenUp ?? 0) > 0 && (auto?.aborted ?? 0) > (auto?.givenUp ?? 0));
+  // Memory that follows needs no bound of the pause.
+  assert.equal(post?.givenUp, 0);
+  assert.ok((post?.memoryBytes ?? 0) > 0);
 });
 
 test("a seed replays a run bit for bit; another seed gives another run", () => {

@@ -229,7 +229,7 @@ function makeParts(scenario: Scenario, policy: PolicySpec): Parts {
   const components = makeComponents(scenario);
   const revisions = new Revisions(scenario, components);
   const repositories = new Repositories(clouds.groups, components.sizes);
-  const population = new Population(machinesMost(scenario), clouds.count);
+  const population = new Population(machinesMost(scenario), clouds.count, policy.hot !== undefined);
   const holders = new Holders(clouds, repositories, components.count);
   const costs = new Costs(scenario, policy.transfer, { components, repositories, population });
   const flows = new Flows(queue, clouds, scenario.network.rampUp);

@@ -161,7 +161,10 @@ function rangeFaults({ duration, machines, policies, sample }: ScenarioFile): Fi
 export function nameOfPolicy({
   name,
   transfer,
+  hot,
   placement,
 }: ScenarioFile["policies"][number]): string {
-  return name ?? (placement === "none" ? transfer : `${transfer}+${placement}`);
+  if (name !== undefined) return name;
+  const memory = hot === undefined ? [] : [hot === "auto" ? "hot" : hot];
+  return [transfer, ...memory, ...(placement === "none" ? [] : [placement])].join("+");
 }

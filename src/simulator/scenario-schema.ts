@@ -160,6 +160,12 @@ const machines = fields({
   writes: size.default(10_000),
   cpus: part(0.01, 1024).default(2),
   memory: someBytes.default(2 ** 30),
+  dirty: fields({
+    median: size.default(2e6),
+    sigma: part(0, 4).default(1),
+    within: someBytes.optional(),
+  }).prefault({}),
+  downtimeMax: longer.optional(),
   lifetime: longer.optional(),
   load: fields({
     mean: part(0, 1).default(0.4),
@@ -187,9 +193,13 @@ const migrations = fields({
 const policy = fields({
   name: name.optional(),
   transfer: oneOf(["monolithic", "cic", "cic-delta", "cic-nearest", "cic-prefetch"]).default("cic"),
+  hot: oneOf(["auto", "precopy", "postcopy"]).optional(),
   placement: oneOf(PLACEMENT_NAMES).default("none"),
   candidates: whole(1, 64).default(2),
   round: longer.default(600),
+}).refine(({ transfer, hot }) => transfer !== "monolithic" || hot === undefined, {
+  path: ["hot"],
+  error: "a monolithic block moves while the machine is off; leave hot out, or transfer by cic",
 });
 
 export const scenarioSchema = fields({

@@ -135,6 +135,7 @@ function startOf(node: unknown): number | undefined {
 function scenarioOf(file: ScenarioFile, seed: number): Scenario {
   const { name, duration, sample, machines, migrations } = file;
   const { userData, load, lifetime, memory, writes, stop, compose, start, boot } = machines;
+  const { dirty, downtimeMax } = machines;
   const { changeEvery, ...level } = load;
   const phases = { stop_s: stop, compose_s: compose, start_s: start, boot_s: boot };
   const named = (machines.named ?? []).map(({ userData: userDataBytes, ...machine }) => {
@@ -158,6 +159,12 @@ function scenarioOf(file: ScenarioFile, seed: number): Scenario {
       writes_Bps: writes,
       cpus: machines.cpus,
       memoryBytes: memory,
+      dirty: {
+        median_Bps: dirty.median,
+        sigma: dirty.sigma,
+        ...(dirty.within === undefined ? {} : { withinBytes: dirty.within }),
+      },
+      ...(downtimeMax === undefined ? {} : { downtimeMax_s: downtimeMax }),
       ...(lifetime === undefined ? {} : { lifetime_s: lifetime }),
       load: { ...level, ...(changeEvery === undefined ? {} : { changeEvery_s: changeEvery }) },
       ...phases,
@@ -223,6 +230,7 @@ function cloudOf(file: ScenarioFile["clouds"][number]): CloudGroup {
 }
 
 function policyOf(file: ScenarioFile["policies"][number]): PolicySpec {
-  const { transfer, placement, candidates, round } = file;
-  return { name: nameOfPolicy(file), transfer, placement, candidates, round_s: round };
+  const { transfer, hot, placement, candidates, round } = file;
+  const memory = hot === undefined ? {} : { hot };
+  return { name: nameOfPolicy(file), transfer, ...memory, placement, candidates, round_s: round };
 }

@@ -1,5 +1,6 @@
 /** A run as a placement policy sees it. */
 import type { FederationView } from "./contract.ts";
+import { forecastOf } from "./hot-memory.ts";
 import type { Parts } from "./parts.ts";
 import { RandomStream } from "./random.ts";
 
@@ -104,8 +105,10 @@ export class RunView implements FederationView {
   }
 
   downtime_s(machine: number, cloud: number): number {
-    const { clouds, population, scenario } = this.#parts;
+    const { clouds, policy, population, scenario } = this.#parts;
     const from = population.cloud[machine] as number;
+    if (policy.hot !== undefined)
+      return forecastOf(this.#parts, machine, from, cloud).pause_ms / 1000;
     const whole = this.#monolithic ? this.missingBytes(machine, cloud) : 0;
     const bytes = this.userDataBytes(machine, cloud) + whole;
     const messages_s = 2.5 * clouds.roundTrip_s(from, cloud);
