@@ -12,9 +12,8 @@ import type { Held } from "./legs.ts";
 const ROOT = resolve(import.meta.dirname, "../..");
 const AGENT = join(ROOT, "src", "agent", "main.ts");
 const WEB = join(import.meta.dirname, "web.ts");
-export const OUT = join(ROOT, "build", "figure5");
-/** Made anew for each session. */
-export const SCENE = join(OUT, "clouds");
+/** Clouds, points and figures: in one directory, as paths of sockets must be short. */
+export const SCENE = join(ROOT, "build", "figure5");
 export const WEB_PORT = 8080;
 const START_MS = 120_000;
 
@@ -162,7 +161,9 @@ export interface SceneOptions {
 /** Fresh clouds that see each other. Everything in the namespaces ends with the link. */
 export async function openScene(options: SceneOptions): Promise<Scene> {
   const { bitsPerSecond, fileBytes, repository, held } = options;
-  rmSync(SCENE, { recursive: true, force: true });
+  for (const name of ["messina", "inquadro", "monolith"]) {
+    rmSync(join(SCENE, name), { recursive: true, force: true });
+  }
   mkdirSync(SCENE, { recursive: true });
   const rate = `${bitsPerSecond}bit/s`;
   const directories = [

@@ -5,7 +5,7 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Point } from "./experiment.ts";
-import { OUT } from "./clouds.ts";
+import { SCENE } from "./clouds.ts";
 
 export interface KeptRun {
   readonly bitsPerSecond: number;
@@ -16,7 +16,7 @@ export interface KeptRun {
   readonly arrived: readonly { readonly session: number; readonly machine: string }[];
 }
 
-const FILE = join(OUT, "points.json");
+const FILE = join(SCENE, "points.json");
 
 export function loadRun(): KeptRun | undefined {
   return existsSync(FILE) ? (JSON.parse(readFileSync(FILE, "utf8")) as KeptRun) : undefined;
@@ -24,7 +24,7 @@ export function loadRun(): KeptRun | undefined {
 
 /** Written beside and renamed, so that what was kept before survives a crash. */
 export function keepRun(run: KeptRun): void {
-  mkdirSync(OUT, { recursive: true });
+  mkdirSync(SCENE, { recursive: true });
   writeFileSync(`${FILE}.new`, `${JSON.stringify(run, null, 2)}\n`, { flush: true });
   renameSync(`${FILE}.new`, FILE);
 }

@@ -16,15 +16,13 @@ export type Held = "nothing" | "all but redis";
 /** @param sizes downloaded bytes, ascending */
 export function legsOf(sizes: readonly number[]): Leg[] {
   const [smallest = 0] = sizes;
-  const web = (name: MigrationCase, downloadBytes: number): Leg => ({
-    name: `${name}-${downloadBytes}`,
-    case: name,
-    machine: "web",
-    downloadBytes,
-  });
-  const best = sizes.map((size) => web("best", size));
-  const average = { ...web("average", smallest), machine: "database" } as const;
-  return [web("worst", smallest), ...best, average];
+  const best = sizes.map((size) => legOf("best", "web", size));
+  const average = legOf("average", "database", smallest);
+  return [legOf("worst", "web", smallest), ...best, average];
+}
+
+function legOf(name: MigrationCase, machine: Leg["machine"], downloadBytes: number): Leg {
+  return { name: `${name}-${downloadBytes}`, case: name, machine, downloadBytes };
 }
 
 /** Those without a point, in order. */

@@ -12,7 +12,7 @@ import { testComponents } from "../../test/support/components.ts";
 import { headline, say } from "../demo/screen.ts";
 import { writePage } from "../page.ts";
 import { removeStale } from "../transfer/link.ts";
-import { openScene, OUT, type Scene } from "./clouds.ts";
+import { openScene, SCENE, type Scene } from "./clouds.ts";
 import { Traveller } from "./experiment.ts";
 import { writeFigures } from "./figures.ts";
 import { keepRun, loadRun, type KeptRun } from "./kept.ts";
@@ -119,7 +119,7 @@ async function main(): Promise<void> {
   if (!values.draw) await measure(begun(parseRate(values.rate), sizesOf(values.sizes)));
   const run = loadRun();
   if (run === undefined) throw new Error("no points are kept; make figure5 takes them");
-  writeFigures(OUT, run);
+  writeFigures(SCENE, run);
   writePage();
 }
 

@@ -92,10 +92,12 @@ function hotPair(hot: string, machines: string): { result: RunResult; plan: Plan
 const CALM = "dirty: { median: 0, sigma: 0 }";
 const BUSY = "dirty: { median: 1000000, sigma: 0, within: 200000 }";
 
+/** Over the pair's link. */
+const bytes_s = (bytes: number): number => (bytes * 1.005 * 8) / 8000;
+
 test("the time of one hot migration is the sum of its parts", () => {
   const { result, plan } = hotPair("auto", CALM);
   const { named, totals } = result;
-  const bytes_s = (bytes: number): number => (bytes * 1.005 * 8) / 8000;
   const components_s = 6 + bytes_s(500_000);
   const ahead_s = 1 + bytes_s(500_000) + 3;
   // A tenth of the memory's size, by the real outlook.

@@ -52,19 +52,19 @@ interface Step<Phase, Effect> {
 }
 
 const COLD: Sides = {
-  source: stepSource as Sides["source"],
-  destination: stepDestination as Sides["destination"],
-  sourceEffects: sourceEffects as Sides["sourceEffects"],
-  destinationEffects: destinationEffects as Sides["destinationEffects"],
+  source: stepSource,
+  destination: stepDestination,
+  sourceEffects: sourceEffects,
+  destinationEffects: destinationEffects,
   fromSource: eventFromSource as Sides["fromSource"],
   fromDestination: eventFromDestination as Sides["fromDestination"],
 };
 
 const HOT: Sides = {
-  source: stepHotSource as Sides["source"],
-  destination: stepHotDestination as Sides["destination"],
-  sourceEffects: hotSourceEffects as Sides["sourceEffects"],
-  destinationEffects: hotDestinationEffects as Sides["destinationEffects"],
+  source: stepHotSource,
+  destination: stepHotDestination,
+  sourceEffects: hotSourceEffects,
+  destinationEffects: hotDestinationEffects,
   fromSource: hotEventFromSource as Sides["fromSource"],
   fromDestination: hotEventFromDestination as Sides["fromDestination"],
 };
