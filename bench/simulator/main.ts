@@ -169,6 +169,7 @@ const FEATURES: readonly (readonly [string, Partial<Settings>])[] = [
   ["lru", { cloud: ", repository: { policy: lru, capacity: 10G }" }],
   ["nearest", { policy: "cic-nearest" }],
   ["prefetch", { policy: "cic-prefetch" }],
+  ["hot", { policy: "cic-delta, hot: auto" }],
   [
     "selective-placement",
     {

@@ -35,7 +35,7 @@ test("the series are a table with a line for each run and point, gaps empty, nam
 test("every plot of the report is well-formed SVG, and nothing is loaded", () => {
   const html = renderReport("Hundreds of clouds", RESULTS);
   const plots = html.match(/<svg[\s\S]*?<\/svg>/g) ?? [];
-  assert.equal(plots.length, 8);
+  assert.equal(plots.length, 9);
   for (const plot of plots) assert.ok(parseXml(plot).elements > 20);
   const addresses = (html.match(/https?:[^"\s<]*/g) ?? []).filter(
     (each) => !each.includes("w3.org"),

@@ -1,6 +1,6 @@
 /** The report of a simulation: one HTML file that loads nothing, with a plot for each question. */
 import { formatBytes } from "#core";
-import type { RunResult, Series } from "./contract.ts";
+import type { Distribution, RunResult, Series } from "./contract.ts";
 import { renderBars, renderLines, type Line } from "./chart.ts";
 import { summaryOf } from "./summary.ts";
 
@@ -60,7 +60,13 @@ function plotsOf(results: readonly RunResult[]): string[] {
   return [
     overTime(results, "Bytes moved so far", "GB", (s) => cumulated(s.movedBytes, 1e9)),
     casesPlot(results),
-    distributionPlot(results),
+    distributionPlot(
+      results,
+      "Time of a migration",
+      "from the request until the machine is ready",
+      (result) => result.migrationTime,
+    ),
+    distributionPlot(results, "Downtime", "off, or paused", (result) => result.downtime),
     overTime(
       results,
       "Part of the asked-for component bytes that was held",
@@ -125,17 +131,23 @@ function sharesOf({ cases, migrations }: Series, name: keyof Series["cases"]): V
   });
 }
 
-function distributionPlot(results: readonly RunResult[]): string {
-  const lines = results.map(({ policy, migrationTime: { values, fractions } }) => {
+function distributionPlot(
+  results: readonly RunResult[],
+  title: string,
+  seconds: string,
+  of: (result: RunResult) => Distribution,
+): string {
+  const lines = results.map((result) => {
+    const { values, fractions } = of(result);
     const step = Math.max(1, Math.ceil(values.length / POINTS_MAX));
     const points = values
       .map((value, index) => [Math.max(value, 1e-3), fractions[index] ?? 1] as const)
       .filter((_point, index) => index % step === 0 || index === values.length - 1);
-    return { name: policy.name, points };
+    return { name: result.policy.name, points };
   });
-  const x = { title: "seconds from the request until the machine is ready", logarithmic: true };
+  const x = { title: `seconds ${seconds}`, logarithmic: true };
   return renderLines({
-    title: "Time of a migration (distribution)",
+    title: `${title} (distribution)`,
     x,
     y: { title: "part", max: 1 },
     lines,

@@ -68,6 +68,11 @@ const FAULTS: readonly (readonly [string, string, RegExp])[] = [
   ["uplink: 100Mbit/s", "uplink: fast", /clouds\[0\]\.uplink: must be a rate such as/],
   ["memory: 64G }", "repository: { policy: lru } }", /repository: needs a capacity, unless/],
   ["memory: 64G }", "holds: *all }", /x\.yaml:9:56: \*all: YAML aliases are not allowed/],
+  [
+    "transfer: cic",
+    "transfer: monolithic, hot: auto",
+    /policies\[0\]\.hot: a monolithic block moves while the machine is off/,
+  ],
   ["name: good", "name: [", /^x\.yaml:\d+:\d+: \(syntax\): /],
 ];
 

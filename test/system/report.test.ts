@@ -41,7 +41,7 @@ test("a browser shows the table and every plot of a report", () => {
     assert.match(dom, /<h1>Hundreds of clouds<\/h1>/);
     assert.match(dom, /<td>cic &lt;best&gt;<\/td><td>240<\/td>/);
     const plots = dom.match(/<svg[\s\S]*?<\/svg>/g) ?? [];
-    assert.equal(plots.length, 8);
+    assert.equal(plots.length, 9);
     for (const plot of plots) assert.ok((plot.match(/<(path|text)/g) ?? []).length > 10);
   } finally {
     rmSync(directory, { recursive: true, force: true });
