@@ -58,11 +58,16 @@ function measure(settings: Settings): Took {
 
 const text = (value: number): string => value.toLocaleString("en");
 
+/** A run that has a processor to itself takes no longer by the clock than processor time. */
+function sharedWith({ wall_s, cpu_s }: Took): string {
+  return wall_s > 1.2 * cpu_s ? " on a machine shared with other work" : "";
+}
+
 function scaleRows(clouds: number, machines: number, asked: boolean): Row[] {
   const migrations = 1_000_000;
   const took = measure({ clouds, machines, migrations });
   const size = `${text(clouds)} clouds, ${text(machines)} machines, ${text(took.migrations)} migrations in 30 days, cic-delta`;
-  const how = `${size}: ${text(took.events)} events; seconds of one processor, in ${took.wall_s.toFixed(0)} s by the clock on a machine shared with other work`;
+  const how = `${size}: ${text(took.events)} events; processor time of all threads, in ${took.wall_s.toFixed(1)} s by the clock${sharedWith(took)}`;
   const memory = `${size}; peak resident set, estimated beforehand ${text(Math.round(took.estimatedBytes))}`;
   const target = asked ? "<= 1" : "none";
   return [
