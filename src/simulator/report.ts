@@ -43,7 +43,15 @@ function introductionOf(results: readonly RunResult[]): string {
   const [first] = results;
   if (first === undefined) return "No run.";
   const days = (first.simulated_s / 86_400).toFixed(1);
-  return `${first.clouds} clouds, ${first.machines} machines, ${days} days, seed ${first.seed}; the same federation for each policy.`;
+  return `${first.clouds} clouds, ${first.machines} machines, ${days} days, seed ${first.seed}; the same federation for each policy. ${samplingOf(results)}`;
+}
+
+/** Placement does not look at every cloud, and says so. */
+function samplingOf(results: readonly RunResult[]): string {
+  const counts = [...new Set(results.map(({ policy }) => policy.candidates))].toSorted(
+    (a, b) => a - b,
+  );
+  return `Placement weighs ${counts.join(" or ")} clouds that are drawn for each machine, not all of them.`;
 }
 
 function line(cells: readonly string[], tag: string): string {
