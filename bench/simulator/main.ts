@@ -6,7 +6,13 @@
  */
 import { spawnSync } from "node:child_process";
 import { join, resolve } from "node:path";
-import { cheHitRatio, EventQueue, replayRequests, unlimitedHitRatio } from "#simulator";
+import {
+  cheHitRatio,
+  EventQueue,
+  replayRequests,
+  unlimitedHitRatio,
+  type Replay,
+} from "#simulator";
 import { writePage } from "../page.ts";
 import { mergeResults, rowOf, tellRow, type Row } from "../rows.ts";
 import type { Took } from "./one.ts";
@@ -116,6 +122,17 @@ function spread(index: number): number {
   return ((index * 2_654_435_761) % 2 ** 32) / 2 ** 32;
 }
 
+/** The least and the most that hit ratios so far are of theory's, after each tenth of the requests. */
+function overTime({ tenths }: Replay, theory: (part: number) => number): string {
+  let [asked, hit] = [0, 0];
+  const ratios = tenths.map((tenth, index) => {
+    asked += tenth.asked;
+    hit += tenth.hit;
+    return hit / asked / theory((index + 1) / tenths.length);
+  });
+  return `after each tenth ${Math.min(...ratios).toFixed(3)} to ${Math.max(...ratios).toFixed(3)} of it`;
+}
+
 function theoryRows(): Row[] {
   const settings = { components: 1000, zipf: 0.8, seed: 11 };
   const lru = replayRequests({
@@ -136,13 +153,13 @@ function theoryRows(): Row[] {
       ours: lru.hitRatio,
       peer: che,
       ...common,
-      how: `LRU with a tenth of all bytes, ${model}, 500,000 requests once full; peer: Che's approximation`,
+      how: `LRU with a tenth of all bytes, ${model}, 500,000 requests once full; peer: Che's approximation; ${overTime(lru, () => che)}`,
     }),
     rowOf("unlimited-vs-closed-form", {
       ours: all.hitRatio,
       peer: closed,
       ...common,
-      how: `unlimited, ${model}, the first ${text(requests)} requests; peer: the closed form`,
+      how: `unlimited, ${model}, the first ${text(requests)} requests; peer: the closed form; ${overTime(all, (part) => unlimitedHitRatio(all.p, all.sizes, requests * part))}`,
     }),
   ];
 }

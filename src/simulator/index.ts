@@ -11,5 +11,5 @@ export { parseSweep, sweepCsv, sweepRuns, type Sweep, type SweepRun } from "./sw
 export { Run, type RunOptions } from "./run.ts";
 export { estimateMemory } from "./memory.ts";
 export { EventQueue } from "./event-queue.ts";
-export { replayRequests } from "./irm.ts";
+export { replayRequests, type Replay } from "./irm.ts";
 export { cheHitRatio, unlimitedHitRatio } from "./theory.ts";

@@ -17,6 +17,8 @@ export interface ReplaySettings {
 export interface Replay {
   /** In bytes; for bounded stores over the second half of the requests, when they are full. */
   readonly hitRatio: number;
+  /** The same over time: bytes asked for and hit in each tenth of these requests. */
+  readonly tenths: readonly { readonly asked: number; readonly hit: number }[];
   /** What no policy exceeds over the same requests. */
   readonly bound: number;
   readonly p: Float64Array;
@@ -35,16 +37,18 @@ export function replayRequests(settings: ReplaySettings): Replay {
   const total = sizes.reduce((sum, size) => sum + size, 0);
   const capacityBytes = policy === "unlimited" ? total : capacityShare * total;
   const store = new BoundedStore(policy, capacityBytes, sizes);
-  const counts = { from: policy === "unlimited" ? 0 : requests / 2, asked: 0, hit: 0 };
+  const from = policy === "unlimited" ? 0 : requests / 2;
+  const tenths = Array.from({ length: 10 }, () => ({ asked: 0, hit: 0 }));
   const draw = new WeightedDraw(weights);
   const stays: Stay[] = [];
   const last = new Map<number, number>();
   for (let request = 0; request < requests; request += 1) {
     const component = draw.draw(random);
     const sizeBytes = sizes[component] ?? 0;
-    if (request >= counts.from) {
-      counts.asked += sizeBytes;
-      if (store.has(component)) counts.hit += sizeBytes;
+    const tenth = tenths[Math.floor((10 * (request - from)) / (requests - from))];
+    if (tenth !== undefined) {
+      tenth.asked += sizeBytes;
+      if (store.has(component)) tenth.hit += sizeBytes;
       const before = last.get(component);
       if (before !== undefined) stays.push({ sizeBytes, length_s: request - before });
     }
@@ -53,7 +57,9 @@ export function replayRequests(settings: ReplaySettings): Replay {
     store.admit(component);
   }
   // A stay may have begun before the count did.
-  const bound = clairvoyantHitBytes(stays, capacityBytes, requests) / counts.asked;
+  const asked = tenths.reduce((sum, each) => sum + each.asked, 0);
+  const hit = tenths.reduce((sum, each) => sum + each.hit, 0);
+  const bound = clairvoyantHitBytes(stays, capacityBytes, requests) / asked;
   const p = weights.map((weight) => weight / weightsSum);
-  return { hitRatio: counts.hit / counts.asked, bound, p, sizes };
+  return { hitRatio: hit / asked, tenths, bound, p, sizes };
 }
