@@ -67,13 +67,13 @@ function sessionText({ points, arrived }: KeptRun): string {
       arrived.some((one) => one.session === session && one.machine === machine),
     );
   };
-  const unproven = sessions.filter((session) => !proven(session));
-  const digest =
-    unproven.length === 0
-      ? "at the end each machine's whole file had the right sha256"
-      : `${sessions.length - unproven.length} of them ended, where each machine's whole file had the right sha256; in the others the last digests are those of the user data blocks`;
-  if (sessions.length === 1) return `It was made in one session; ${digest}.`;
-  return `It was interrupted and went on with the points that it lacked: ${sessions.length} sessions, each on fresh clouds; ${digest}.`;
+  const cut = sessions.filter((session) => !proven(session)).join(", ");
+  const digests =
+    cut === ""
+      ? "At the end each machine's whole file had the right sha256."
+      : `Session ${cut} was cut off: there the last digests are those of the user data blocks; where a session ended, each machine's whole file had the right sha256.`;
+  if (sessions.length === 1) return `It was made in one session. ${digests}`;
+  return `It was interrupted and went on with the points that it lacked: ${sessions.length} sessions, each on fresh clouds. ${digests}`;
 }
 
 const COLUMNS = [
