@@ -7,8 +7,12 @@ import { connect, type Socket } from "node:net";
 import { guestsBelow } from "./processes.ts";
 
 const PERIOD_MS = 10;
-/** A question that has no answer for so long is asked on a new connection too. */
+/**
+ * A question that has no answer for so long is asked on a new connection too; twice as long with each
+ * further one, as what is slow to answer is not helped by more questions.
+ */
 const SILENT_MS = 50;
+const SILENT_MAX_MS = 400;
 /** At each port: a machine that is paused answers none. */
 const CONNECTIONS_MAX = 20;
 /** In turns; the hypervisor that takes the machine runs for seconds before the machine does. */
@@ -28,6 +32,9 @@ export interface Silence {
   readonly answers: number;
   /** The longest time between two answers, whichever cloud they came from. */
   readonly longest_ms: number;
+  /** When it began and when it ended, in milliseconds since the Unix epoch. */
+  readonly longestFrom_ms: number;
+  readonly longestTo_ms: number;
   /** The longest time between two turns of the client, for which it was busy or not let run. */
   readonly heldUp_ms: number;
 }
@@ -39,6 +46,7 @@ class Line {
   readonly #answered: () => void;
   readonly #sockets: Socket[] = [];
   #asked_ms: number | undefined;
+  #patience_ms = SILENT_MS;
 
   constructor(port: number, service: Service, answered: () => void) {
     this.#port = port;
@@ -49,7 +57,8 @@ class Line {
   turn(): void {
     const newest = this.#sockets.at(-1);
     const asked_ms = this.#asked_ms;
-    const isSilent = asked_ms !== undefined && performance.now() - asked_ms > SILENT_MS;
+    const isSilent = asked_ms !== undefined && performance.now() - asked_ms > this.#patience_ms;
+    if (isSilent) this.#patience_ms = Math.min(SILENT_MAX_MS, 2 * this.#patience_ms);
     if (newest === undefined || isSilent) this.#ask(this.#connect());
     else if (asked_ms === undefined) this.#ask(newest);
   }
@@ -71,6 +80,7 @@ class Line {
       if (!heard.includes(this.#service.answer)) return;
       heard = "";
       this.#answered();
+      this.#patience_ms = SILENT_MS;
       if (socket === this.#sockets.at(-1)) this.#asked_ms = undefined;
     });
     // What follows is "close".
@@ -116,6 +126,7 @@ export class Client {
   #answers = 0;
   #last_ms: number | undefined;
   #longest_ms = 0;
+  #longestTo_ms = 0;
   #turned_ms = performance.now();
   #heldUp_ms = 0;
 
@@ -134,6 +145,7 @@ export class Client {
   begin(): void {
     this.#answers = 0;
     this.#longest_ms = 0;
+    this.#longestTo_ms = 0;
     this.#heldUp_ms = 0;
   }
 
@@ -147,7 +159,10 @@ export class Client {
     this.#note();
     const { name } = this.#service;
     const [longest_ms, heldUp_ms] = [this.#longest_ms, this.#heldUp_ms];
-    return { service: name, answers: this.#answers, longest_ms, heldUp_ms };
+    const longestTo_ms = performance.timeOrigin + this.#longestTo_ms;
+    const longestFrom_ms = longestTo_ms - longest_ms;
+    const answers = this.#answers;
+    return { service: name, answers, longest_ms, longestFrom_ms, longestTo_ms, heldUp_ms };
   }
 
   #askAll(): void {
@@ -180,6 +195,9 @@ export class Client {
 
   #note(): void {
     if (this.#last_ms === undefined) return;
-    this.#longest_ms = Math.max(this.#longest_ms, performance.now() - this.#last_ms);
+    const now_ms = performance.now();
+    if (now_ms - this.#last_ms <= this.#longest_ms) return;
+    this.#longest_ms = now_ms - this.#last_ms;
+    this.#longestTo_ms = now_ms;
   }
 }

@@ -18,7 +18,19 @@ const SERVICES: readonly Service[] = [
   { name: "database", port: 6379, question: "PING\r\n", answer: "+PONG\r\n" },
 ];
 const ANSWERS_BEFORE = 100;
+/** Once all is over, so that a silence that follows is seen, too. */
+const ANSWERS_AFTER = 300;
 const BETWEEN_RECORDS_MS = 20;
+
+/** Of the migration, in milliseconds since the Unix epoch. */
+interface Moments {
+  /** The machine stood still at the source. */
+  readonly off_ms: number;
+  /** It went on at the destination. */
+  readonly on_ms: number;
+  /** All of its disk had come. */
+  readonly whole_ms: number;
+}
 
 /** One object of `build/demo/live.json`. */
 interface LiveReport {
@@ -27,6 +39,7 @@ interface LiveReport {
   readonly bytes_on_link: number;
   readonly seconds: number;
   readonly downtime_ms: number;
+  readonly moments: Moments;
   readonly silences: readonly Silence[];
   readonly records_acknowledged: number;
   readonly records_found: number;
@@ -107,33 +120,63 @@ async function proven(move: LiveMove): Promise<{ signed: SignedReceipt; found: n
   return { signed, found };
 }
 
+/** When the event of the newest migration was, as the cloud's journal has it. */
+async function at({ api }: DemoCloud, event: string): Promise<number> {
+  const { migrations } = await api.call("migration.list", {});
+  const migration = migrations[0]?.migration ?? "";
+  const { journal } = await api.call("migration.show", { migration });
+  return journal.find((entry) => entry.event === event)?.at_ms ?? Number.NaN;
+}
+
+async function momentsOf({ from, to }: LiveMove): Promise<Moments> {
+  const [off_ms, on_ms] = [await at(from, "paused"), await at(to, "resumed")];
+  return { off_ms, on_ms, whole_ms: await at(to, "whole") };
+}
+
+/** How a moment lies to the switch. */
+function placed(at_ms: number, { off_ms, on_ms, whole_ms }: Moments): string {
+  const after = (from_ms: number): string => `${(at_ms - from_ms).toFixed(0)} ms after`;
+  if (at_ms < off_ms) return `${(off_ms - at_ms).toFixed(0)} ms before it stood still`;
+  if (at_ms < on_ms) return `${after(off_ms)} it stood still`;
+  return at_ms < whole_ms ? `${after(on_ms)} it went on` : `${after(whole_ms)} all had come`;
+}
+
+/** The services have answered so often since. */
+async function answered(clients: readonly Client[], times: number): Promise<void> {
+  const wanted = clients.map((client) => client.answers + times);
+  await until("both services answer", () =>
+    Promise.resolve(clients.every(({ answers }, index) => answers >= (wanted[index] ?? 0))),
+  );
+}
+
 async function moveLive(title: string, move: LiveMove): Promise<LiveReport> {
   const { demo, from, to, clients, known } = move;
   headline(title);
-  for (const client of clients) client.begin();
-  await until("both services answer", () =>
-    Promise.resolve(clients.every(({ answers }) => answers >= ANSWERS_BEFORE)),
-  );
+  await answered(clients, ANSWERS_BEFORE);
   for (const client of clients) client.begin();
   const records = new Records([from, to], known.size);
   const [bytes, begin] = [await demo.linkBytes(), performance.now()];
   await tessera(from.directory, ["migrate", MACHINE, "--to", to.name, "--live"]);
   const seconds = (performance.now() - begin) / 1000;
   const bytes_on_link = (await demo.linkBytes()) - bytes;
-  await records.stop();
+  await answered(clients, ANSWERS_AFTER);
   const silences = clients.map((client) => client.told());
+  await records.stop();
   for (const [key, value] of records.acknowledged) known.set(key, value);
   const { signed, found } = await proven(move);
   const { downtime_ms } = signed.receipt;
   say(`the machine stood still for ${downtime_ms.toFixed(0)} ms, says the receipt`);
-  for (const { service, answers, longest_ms } of silences) {
-    say(`the ${service} gave ${answers} answers, at most ${longest_ms.toFixed(0)} ms apart`);
+  const moments = await momentsOf(move);
+  for (const { service, answers, longest_ms, longestFrom_ms, longestTo_ms } of silences) {
+    say(`the ${service} gave ${answers} answers, at most ${longest_ms.toFixed(0)} ms apart:`);
+    say(`  from ${placed(longestFrom_ms, moments)} to ${placed(longestTo_ms, moments)}`);
   }
   const heldUp_ms = Math.max(...silences.map((silence) => silence.heldUp_ms));
   say(`(who asked was itself held up for at most ${heldUp_ms.toFixed(0)} ms)`);
   say(`${formatBytes(bytes_on_link)} on the link in ${seconds.toFixed(1)} s`);
-  const common = { from: from.name, to: to.name, bytes_on_link, seconds, downtime_ms, silences };
-  return { ...common, records_acknowledged: known.size, records_found: found };
+  const names = { from: from.name, to: to.name };
+  const figures = { bytes_on_link, seconds, downtime_ms, moments, silences };
+  return { ...names, ...figures, records_acknowledged: known.size, records_found: found };
 }
 
 /** Boots the machine at `messina` and moves it to `inquadro` and back while it runs. */

@@ -78,7 +78,7 @@ export class HotScene {
       memoryBytes: 128 * 2 ** 20,
       disks: this.#disks,
       dataPath: this.dataPath,
-      ports: [],
+      ports: [{ name: "echo", guest: 7 }],
       directory,
       ...changes,
     };

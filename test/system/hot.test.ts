@@ -3,11 +3,12 @@ import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
+import { connect } from "node:net";
 import { dirname, join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { hasCode } from "#core";
-import { compatible, type DataExport, type HotMethod } from "#hypervisor";
+import { compatible, type DataExport, type HotMethod, type RunningMachine } from "#hypervisor";
 import { realWorld } from "#system";
 import { Qmp } from "../../src/hypervisor/qemu/qmp.ts";
 import { HotScene, livingEnds, move } from "../support/hot-scene.ts";
@@ -31,11 +32,23 @@ test("a guest moves by pre-copy, in parallel streams, by post-copy, and on again
     assert.equal(told.outcome, "moved");
     assert.equal(told.statuses.includes("postcopy-active"), method.postcopy !== undefined);
     await scene.machine.ready(1000);
+    assert.ok(await accepts(scene.machine), "its port leads to it here");
     await scene.progress();
     scene.checkRecords();
     assert.deepEqual(await livingEnds(scene), ["running"]);
   }
 });
+
+/** Does the host take connections for the guest? */
+async function accepts({ hostPorts }: RunningMachine): Promise<boolean> {
+  const socket = connect({ host: "127.0.0.1", port: hostPorts["echo"] ?? 0 });
+  const taken = await once(socket, "connect").then(
+    () => true,
+    () => false,
+  );
+  socket.destroy();
+  return taken;
+}
 
 /** Serves a raw file for writing; without locks, as a program that is about to be taken out must. */
 async function serveFile(t: TestContext, path: string) {
@@ -145,6 +158,7 @@ test("a migration that is blocked, cancelled or bereft of its destination leaves
   await t.test("cancelled while active, and at the switch", async () => {
     for (const status of ["active", "pre-switchover"] as const) {
       const { incoming, socketPath } = await receive();
+      assert.ok(!(await accepts(incoming.machine)), "nobody is let in before the guest has come");
       const rate_Bps = status === "active" ? 1e6 : 1e9;
       await source.emigrate({ socketPath, rate_Bps, maySlowDown: true });
       await source.slowDown(40);

@@ -1,4 +1,4 @@
-import { TesseraError, type ProcessIdentity, type World } from "#core";
+import { TesseraError, type PortForward, type ProcessIdentity, type World } from "#core";
 import type { HotDescription, HotSource, RunningMachine, RunState } from "../contract.ts";
 import { isGone, waitGone } from "./find.ts";
 import { describeLaunch } from "./hot/describe.ts";
@@ -8,7 +8,7 @@ import { readyFile, type Layout } from "./layout.ts";
 import { Qmp } from "./qmp.ts";
 import { runStateOf } from "./status.ts";
 import { stopMachine, type StopOutcome } from "./stop.ts";
-import type { LaunchRecord } from "./record.ts";
+import { specificationOf, writeRecord, type LaunchRecord } from "./record.ts";
 import { readPart, readTail } from "./texts.ts";
 
 const READY_POLL_MS = 100;
@@ -25,11 +25,10 @@ export type KnownLaunch = LaunchRecord & { readonly process: ProcessIdentity };
 export class QemuMachine implements RunningMachine {
   readonly uuid: string;
   readonly identity: ProcessIdentity;
-  readonly hostPorts: Readonly<Record<string, number>>;
   readonly consolePath: string;
   readonly #world: World;
   readonly #layout: Layout;
-  readonly #launch: KnownLaunch;
+  #launch: KnownLaunch;
   readonly #detached = new AbortController();
   #exited: Promise<void> | undefined;
   #stopping: Promise<StopOutcome> | undefined;
@@ -40,8 +39,24 @@ export class QemuMachine implements RunningMachine {
     this.#launch = launch;
     this.uuid = launch.uuid;
     this.identity = launch.process;
-    this.hostPorts = launch.hostPorts;
     this.consolePath = layout.console;
+  }
+
+  get hostPorts(): Readonly<Record<string, number>> {
+    return this.#launch.hostPorts;
+  }
+
+  /** What it was asked to forward. */
+  get forwards(): readonly PortForward[] {
+    return specificationOf(this.#launch).ports;
+  }
+
+  /** Its ports are these from now on. */
+  async setHostPorts(hostPorts: Readonly<Record<string, number>>): Promise<void> {
+    const former = this.hostPorts;
+    if (Object.entries(hostPorts).every(([name, port]) => former[name] === port)) return;
+    this.#launch = { ...this.#launch, hostPorts };
+    await writeRecord(this.#world.files, this.#layout, this.#launch);
   }
 
   async state(): Promise<RunState> {

@@ -45,6 +45,12 @@ export function specificationText(specification: MachineSpecification): string {
   return canonicalJson(specification as unknown as Json);
 }
 
+/** Of which the text of a record was made. */
+export function specificationOf({ specification }: LaunchRecord): MachineSpecification {
+  // Written by this room as canonical JSON of a specification.
+  return JSON.parse(specification) as MachineSpecification;
+}
+
 /**
  * The record of this directory, undefined where there is none.
  *

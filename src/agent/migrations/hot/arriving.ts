@@ -73,8 +73,9 @@ export class Arriving {
     await ahead.run(signal);
     this.disk.rest = ahead.rest;
     this.#remote();
-    await this.disk.open();
-    await this.memory.begin(this.disk.server);
+    const device = await this.disk.open();
+    // The pause makes sure that what was read is on the disk; nearly all of it should be before.
+    await Promise.all([device.flush(), this.memory.begin(this.disk.server)]);
     this.#listening_ms = this.#tools.world.clock.now();
     const { passes, bytes } = ahead;
     const userData = (took_ms.userData ?? 0) + clock.monotonic() - begin_ms;

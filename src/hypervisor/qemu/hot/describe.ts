@@ -3,6 +3,7 @@ import type { HotDescription, MachineSpecification } from "../../contract.ts";
 import { devicesOf, qemuArguments, ramBytes, type Launch } from "../arguments.ts";
 import { layoutOf } from "../layout.ts";
 import type { KnownLaunch } from "../machine.ts";
+import { specificationOf } from "../record.ts";
 
 type Host = NonNullable<KnownLaunch["host"]>;
 
@@ -29,9 +30,7 @@ export function describeMachine(specification: MachineSpecification, host: Host)
 /** The description of a launch; undefined for one that does not tell what it was started with. */
 export function describeLaunch(launch: KnownLaunch): HotDescription | undefined {
   if (launch.host === undefined) return undefined;
-  // Written by this room as canonical JSON of a specification.
-  const specification = JSON.parse(launch.specification) as MachineSpecification;
-  return describeMachine(specification, launch.host);
+  return describeMachine(specificationOf(launch), launch.host);
 }
 
 /** What of a machine differs from what the source described, in words; undefined when nothing does. */

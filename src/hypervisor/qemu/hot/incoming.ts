@@ -11,6 +11,7 @@ import { fileNode, PIVOTED_NODE, rawDataNode, REMOTE_NODE } from "../data-nodes.
 import type { QemuMachine } from "../machine.ts";
 import { namedNodes } from "./data-export.ts";
 import { POSTCOPY } from "./decode.ts";
+import { closePorts, openPorts } from "./forwards.ts";
 import * as method from "./method.ts";
 import type { HotSession } from "./session.ts";
 
@@ -53,12 +54,18 @@ export class QemuIncoming implements IncomingMachine {
     if ((await this.#session.info()).status !== "none") return;
     await method.setCapabilities(this.#session, method.destinationCapabilities(how));
     await method.setParameters(this.#session, method.destinationParameters(how));
+    await closePorts(this.#session, this.machine.hostPorts);
     await this.#session.execute("migrate-incoming", { uri: `unix:${socketPath}` });
   }
 
   async resume(): Promise<void> {
     const { migration, run } = await this.state();
-    if (run === "running") return;
+    if (run !== "running") await this.#goOn(migration);
+    const { forwards, hostPorts } = this.machine;
+    await this.machine.setHostPorts(await openPorts(this.#session, forwards, hostPorts));
+  }
+
+  async #goOn(migration: HotStatus): Promise<void> {
     if (migration !== "completed" && !POSTCOPY.includes(migration)) {
       throw new TesseraError(
         "misuse",
