@@ -12,23 +12,14 @@ const BYTES_MAX = 2 ** 20;
 class Console {
   readonly #path: string;
   #at: number;
-  #rest = "";
 
   constructor(path: string) {
     this.#path = path;
     this.#at = sizeOf(path);
   }
 
-  /** Lines that came since the last call. */
-  take(): string[] {
-    const text = this.#read();
-    if (text === "") return [];
-    const lines = `${this.#rest}${text}`.split("\n");
-    this.#rest = lines.pop() ?? "";
-    return lines.map((line) => line.trimEnd());
-  }
-
-  #read(): string {
+  /** What came since the last call. */
+  read(): string {
     const file = tryOpen(this.#path);
     if (file === undefined) return "";
     try {
@@ -78,6 +69,8 @@ export class Ticks {
   readonly #timer: NodeJS.Timeout;
   readonly #seen: Tick[] = [];
   readonly #words: string[] = [];
+  /** A line that has not ended: its end may come out of the other console. */
+  #rest = "";
 
   constructor(paths: readonly string[]) {
     this.#consoles = paths.map((path) => new Console(path));
@@ -87,12 +80,18 @@ export class Ticks {
   #poll(): void {
     const at_ms = performance.now();
     for (const console of this.#consoles) {
-      for (const line of console.take()) {
-        const number = /^tick (\d+)/.exec(line)?.[1];
-        if (number !== undefined) this.#seen.push({ number: Number(number), at_ms });
-        else this.#words.push(line);
-      }
+      const text = console.read();
+      if (text === "") continue;
+      const lines = `${this.#rest}${text}`.split("\n");
+      this.#rest = lines.pop() ?? "";
+      for (const line of lines) this.#note(line.trimEnd(), at_ms);
     }
+  }
+
+  #note(line: string, at_ms: number): void {
+    const number = /^tick (\d+)/.exec(line)?.[1];
+    if (number !== undefined) this.#seen.push({ number: Number(number), at_ms });
+    else this.#words.push(line);
   }
 
   /** Returns when the guest has said so. @throws when it does not within the time */

@@ -191,6 +191,11 @@ export interface HotSource extends HotEnd {
    * **known** never to run it. Also wakes a guest that waits after a disk error.
    */
   resume(): Promise<void>;
+  /**
+   * For good: nobody reaches the guest here any more. Connections to it are closed, so that whoever
+   * asks it learns of the move and need not wait.
+   */
+  hangUp(): Promise<void>;
   /** Ends the process without a word to the guest. Its exports end with it. */
   finish(): Promise<void>;
 }

@@ -209,7 +209,10 @@ class Moving {
     const downtime_ms = this.#options.downtime_ms ?? 300;
     await this.#source.emigrate({ socketPath, downtime_ms, ...method });
     const outcome = await this.#drive();
-    if (outcome !== "stayed") await this.#source.finish();
+    if (outcome !== "stayed") {
+      await this.#source.hangUp();
+      await this.#source.finish();
+    }
     if (outcome === "moved") this.#scene.arrived(this.#incoming.machine);
     else await this.#incoming.abort();
     return this.#told(outcome, [source, incoming]);

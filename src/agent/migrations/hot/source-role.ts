@@ -1,4 +1,4 @@
-import { TesseraError, type Json } from "#core";
+import { reportOf, TesseraError, type Json } from "#core";
 import {
   hotEventFromDestination,
   hotSourceEffects,
@@ -85,7 +85,7 @@ export class HotSourceRole implements Role<HotSourceRecord, HotSourceEvent, HotS
         return this.#armed ? { event: "peer-armed" } : undefined;
       case "supply-memory":
         data.stand();
-        if (course.record.switch?.method === "postcopy") await memory.supply(signal);
+        await Promise.all([this.#hangUp(course), this.#supply(course, signal)]);
         return undefined;
       case "release-machine":
         return await this.#release(course.record);
@@ -96,6 +96,19 @@ export class HotSourceRole implements Role<HotSourceRecord, HotSourceEvent, HotS
         await this.#serving.withdraw(course.record.id);
         return undefined;
     }
+  }
+
+  async #supply(course: HotCourse, signal: AbortSignal): Promise<void> {
+    if (course.record.switch?.method === "postcopy") await this.#of(course).memory.supply(signal);
+  }
+
+  /** It runs elsewhere for certain: who asks it here is better off with a connection that is closed. */
+  async #hangUp(course: HotCourse): Promise<void> {
+    const { memory } = this.#of(course);
+    const done = memory.source().then((source) => source.hangUp());
+    await done.catch((cause: unknown) => {
+      course.log.log("info", "connections to the machine stay open", { ...reportOf(cause) });
+    });
   }
 
   #of(course: HotCourse): { readonly memory: SourceMemory; readonly data: SourceData } {

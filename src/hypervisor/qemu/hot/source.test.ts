@@ -32,6 +32,7 @@ class Script {
   jobs: unknown[] = [];
   /** The main loop: commands that are not out of band get no answer. */
   hanging = false;
+  readonly refused: string[] = [];
   readonly commands: [name: string, args: unknown][] = [];
 
   answer(command: Record<string, unknown>, socket: Socket): string | undefined {
@@ -43,6 +44,9 @@ class Script {
       return `${JSON.stringify({ ...event, timestamp: { seconds: 1, microseconds: 0 } })}\n`;
     };
     if (!name.startsWith("q")) this.commands.push([name, command["arguments"]]);
+    if (this.refused.includes(name)) {
+      return `${JSON.stringify({ error: { class: "GenericError", desc: "no" }, id: command["id"] })}\n`;
+    }
     if (this.hanging && command["exec-oob"] === undefined) return undefined;
     if (name === "query-migrate") {
       return say({ status: this.status, "blocked-reasons": this.blocked });
@@ -144,6 +148,15 @@ test("a cancelled guest runs, also where QEMU has left it paused", async (t) => 
   assert.equal(await source.cancel(), "cancelled");
   assert.equal(script.run, "running");
   assert.equal(await source.cancel(), "cancelled", "again, with nothing left to do");
+});
+
+test("connections to a guest that has left are closed, once", async (t) => {
+  const { script, source } = await scene(t);
+  await source.hangUp();
+  script.refused.push("netdev_del");
+  await source.hangUp();
+  const closing = ["netdev_del", { id: "network" }];
+  assert.deepEqual(script.commands, [closing, closing]);
 });
 
 test("what is done, or committed, is not cancelled, and no order is skipped", async (t) => {

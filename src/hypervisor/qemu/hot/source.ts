@@ -223,6 +223,11 @@ export class QemuSource implements HotSource {
     await this.#session.execute("cont");
   }
 
+  async hangUp(): Promise<void> {
+    // Refused where it has been done.
+    await this.#session.execute("netdev_del", { id: "network" }).catch(ignoreRefusal);
+  }
+
   async finish(): Promise<void> {
     await this.close();
     await this.#parts.end();
