@@ -23,10 +23,11 @@ test("without a sample of the kind all samples count, without any the ratio give
   assert.deepEqual(estimateBytes([], []), { wireBytes: 0, encodedBytes: 0, knownShare: 1 });
 });
 
-test("frames, TLS records and TCP segments are added", () => {
+test("frames, PINGs, TLS records and packets are added", () => {
   assert.equal(wireBytesOf(0), 0);
-  assert.equal(wireBytesOf(1), 1 + 22 + 2 * 52);
-  assert.equal(wireBytesOf(16_384), 16_384 + 22 + (12 + 6) * 52);
+  assert.equal(wireBytesOf(1), 1 + 22 + 2 * 66);
+  assert.equal(wireBytesOf(16_384), 16_384 + 22 + (12 + 6) * 66);
+  assert.equal(wireBytesOf(32_768), 32_768 + 2 * 22 + (23 + 12) * 66 + 36 + 22 + 66);
   const { wireBytes } = estimateBytes([{ ...pack, cachedBytes: 2 ** 20 + 1 }], []);
   assert.equal(wireBytes, wireBytesOf(2 ** 20 + 1 + 10 + 16 + 5 + 2 * 22));
 });

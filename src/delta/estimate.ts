@@ -5,9 +5,13 @@ const BYTES_PREFIX_BYTES = 12;
 const TLS_RECORD_BYTES = 16_384;
 const TLS_OVERHEAD_BYTES = 22;
 const TCP_SEGMENT_BYTES = 1_448;
-const TCP_OVERHEAD_BYTES = 52;
+/** Ethernet, IPv4, TCP with time stamps. */
+const PACKET_OVERHEAD_BYTES = 66;
 /** One acknowledgement comes back for so many segments. */
 const SEGMENTS_PER_ACKNOWLEDGEMENT = 2;
+/** A PING goes with so many bytes, and its PONG comes in a packet of its own. */
+const BYTES_PER_MARK = 32 * 1024;
+const MARK_BYTES = 18 + 18 + TLS_OVERHEAD_BYTES + PACKET_OVERHEAD_BYTES;
 /** What a PACK frame says of the pack, of each segment and of each reference, at most about. */
 const PACK_FIXED_BYTES = 16;
 const PACK_SEGMENT_BYTES = 5;
@@ -78,15 +82,16 @@ function framedBytes(pack: PackToSend, encodedBytes: number): number {
 }
 
 /**
- * Bytes of frames with what TLS 1.3 and TCP over IPv4 (with time stamps) add to them, and the
- * acknowledgements that come back.
+ * Bytes of frames with what PINGs, TLS 1.3, TCP over IPv4 (with time stamps) and Ethernet add to
+ * them, and the acknowledgements that come back: what the counters of an interface show.
  */
 export function wireBytesOf(payloadBytes: number): number {
   const records = Math.ceil(payloadBytes / TLS_RECORD_BYTES);
   const stream = payloadBytes + records * TLS_OVERHEAD_BYTES;
   const segments = Math.ceil(stream / TCP_SEGMENT_BYTES);
   const packets = segments + Math.ceil(segments / SEGMENTS_PER_ACKNOWLEDGEMENT);
-  return stream + packets * TCP_OVERHEAD_BYTES;
+  const marks = Math.floor(payloadBytes / BYTES_PER_MARK);
+  return stream + packets * PACKET_OVERHEAD_BYTES + marks * MARK_BYTES;
 }
 
 function ratiosOf(samples: readonly PackSample[]): Map<string, number> {
