@@ -19,6 +19,12 @@ const AHEAD_DIFFERING_MAX = 12;
 /** Log2 of the searches in vain after which one more place is passed over at each. */
 const PATIENCE_LOG = 6;
 const PASSED_MAX = 32;
+/**
+ * What is looked at before matches, in all, for each new byte, and at least before each: where bytes
+ * repeat themselves every match could lead back to where the region begins.
+ */
+const BACK_PER_BYTE = 8;
+const BACK_BYTES_MIN = 64;
 /** Where so many more bytes differ than agree, what is further off is not looked at. */
 const HOPELESS = 64;
 /** After so many equal bytes the alignment is taken to hold up to here. */
@@ -107,6 +113,7 @@ class Matcher {
   #delta = 0;
   /** Up to here the alignment agrees for certain. */
   #certain = 0;
+  #backLeftBytes: number;
   /** Searches since the last that led to another alignment. */
   #misses = 0;
 
@@ -120,15 +127,22 @@ class Matcher {
     this.#table = space.table(log);
     this.#shift = 32 - log;
     this.#equal = equalEnds(old, fresh);
+    this.#backLeftBytes = BACK_PER_BYTE * fresh.length;
     this.#index(quick ? QUICK_STEP_BYTES : STEP_BYTES);
   }
 
+  /** Of a run of equal windows the first counts: from there a match is longest. */
   #index(stepBytes: number): void {
     const view = this.#oldView;
     const table = this.#table;
     const shift = this.#shift;
     const last = this.#old.length - WINDOW_BYTES;
-    for (let at = 0; at <= last; at += stepBytes) table[hashAt(view, at) >>> shift] = at + 1;
+    let before = -1;
+    for (let at = 0; at <= last; at += stepBytes) {
+      const entry = hashAt(view, at) >>> shift;
+      if (entry !== before) table[entry] = at + 1;
+      before = entry;
+    }
   }
 
   /** New bytes up to here have old ones in the alignment `delta`. */
@@ -215,10 +229,17 @@ class Matcher {
   #equalStart(scan: number, delta: number): number {
     const old = this.#old;
     const fresh = this.#fresh;
-    const least = Math.max(this.#begin, -delta);
+    const least = this.#least(scan, delta);
     let at = scan;
     while (at > least && fresh[at - 1] === old[at - 1 + delta]) at -= 1;
+    this.#backLeftBytes -= scan - at;
     return at;
+  }
+
+  /** How far before `scan` may be looked. */
+  #least(scan: number, delta: number): number {
+    const most = Math.max(BACK_BYTES_MIN, this.#backLeftBytes);
+    return Math.max(this.#begin, -delta, scan - most);
   }
 
   /** The region that is followed ends before `scan`; the next one has the alignment `delta`. */
@@ -262,17 +283,19 @@ class Matcher {
   #backwardStart(scan: number, delta: number): number {
     const old = this.#old;
     const fresh = this.#fresh;
-    const least = Math.max(this.#begin, -delta);
+    const least = this.#least(scan, delta);
     let start = scan;
     let score = 0;
     let best = 0;
-    for (let at = scan - 1; at >= least; at -= 1) {
+    let at = scan - 1;
+    for (; at >= least; at -= 1) {
       score += fresh[at] === old[at + delta] ? 1 : -1;
       if (score > best) {
         best = score;
         start = at;
       } else if (score < best - HOPELESS) break;
     }
+    this.#backLeftBytes -= scan - at;
     return start;
   }
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as fc from "fast-check";
 import { decodeDifference, encodeDifference } from "./difference.ts";
-import { TableSpace } from "./difference-match.ts";
+import { findRegions, TableSpace } from "./difference-match.ts";
 
 /** Bytes that look random but depend on `seed` only. */
 function noise(length: number, seed: number): Uint8Array {
@@ -129,4 +129,14 @@ test("whatever the bytes of a difference are, decoding ends and stays within its
     }),
     { numRuns: 500 },
   );
+});
+
+test("bytes that repeat themselves are found in few and long regions, without looking back for ever", () => {
+  const [length, before, after] = [2 ** 18, noise(2 ** 18, 1), noise(2 ** 18, 3)];
+  const zeros = (times: number): Uint8Array => new Uint8Array(times * length);
+  const old = Buffer.concat([before, zeros(1)]);
+  const fresh = Buffer.concat([after, zeros(3), noise(length, 5)]);
+  const regions = findRegions(old, fresh, 1e6, {}) ?? [];
+  assert.ok(regions.length <= 4, `${regions.length} regions`);
+  assert.ok(regions.reduce((sum, region) => sum + region.length, 0) >= 3 * length);
 });
