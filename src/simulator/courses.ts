@@ -1,6 +1,4 @@
 /** Migrations under way: plans them by the real planner, and does in simulated time what their phases ask for. */
-import { TesseraError, type Digest } from "#core";
-import { makePlan, type ComponentMove, type PlanInput } from "#migration";
 import {
   destinationBegins,
   destinationHappens,
@@ -16,9 +14,9 @@ import {
 import { EVENT } from "./event-kinds.ts";
 import { Fetches, type FetchOwner } from "./fetches.ts";
 import { HotCourses, type HotOwner } from "./hot-courses.ts";
-import { forecastOf } from "./hot-memory.ts";
 import { objectionsTo } from "./offers.ts";
 import type { Parts } from "./parts.ts";
+import { planOf } from "./planning.ts";
 import {
   sidesOf,
   type DestinationHappening,
@@ -64,7 +62,7 @@ export class Courses implements CourseWork, FetchOwner, HotOwner {
     if (from === to || clouds.up[from] === 0 || clouds.open[to] === 0) return false;
     if (objectionsTo(this.#parts, machine, to).length > 0) return false;
     const revision = population.revision[machine] as number;
-    const plan = this.#plan(machine, from, to);
+    const plan = planOf(this.#parts, machine, from, to);
     for (const component of this.componentsOf(revision)) {
       this.#parts.repositories.request(to, component, queue.now_s);
     }
@@ -105,47 +103,6 @@ export class Courses implements CourseWork, FetchOwner, HotOwner {
   /** What the machine of a course is composed of: nothing that a repository knows, as a monolith. */
   componentsOf(revision: number): readonly number[] {
     return this.isMonolithic ? [] : (this.#parts.revisions.list[revision]?.components ?? []);
-  }
-
-  #plan(machine: number, from: number, to: number) {
-    const { clouds, components, costs, population, repositories, revisions, queue } = this.#parts;
-    const revision = revisions.list[population.revision[machine] as number];
-    if (revision === undefined) throw noRevision();
-    const held: Digest[] = [];
-    const moves = new Map<Digest, ComponentMove>();
-    for (const component of revision.components) {
-      const id = components.references[component]?.id as Digest;
-      if (!this.isMonolithic && repositories.holds(to, component)) held.push(id);
-      else if (!this.isMonolithic) moves.set(id, costs.component(component, from, to));
-    }
-    const all = population.userDataBytes[machine] as number;
-    const { rawBytes, lineage } = this.isMonolithic
-      ? { rawBytes: all, lineage: false }
-      : costs.userData(machine, to, queue.now_s);
-    const bytes = Math.ceil(rawBytes * this.#parts.scenario.machines.userDataRatio);
-    return makePlan({
-      machine: String(machine),
-      source: clouds.names[from] ?? "",
-      destination: clouds.names[to] ?? "",
-      ...this.#modeOf(machine, from, to),
-      appliance: revision.appliance,
-      held,
-      ratios: components.ratiosById,
-      moves,
-      userData: { allocatedBytes: all, bytes, lineage },
-      rate: { bitsPerSecond: clouds.rate_bps(from, to), from: "offer" },
-      pricePerGB: clouds.egressPricePerGB[from] as number,
-      notes: [],
-    });
-  }
-
-  /** Memory is forecast by the real strategy. */
-  #modeOf(machine: number, from: number, to: number): Pick<PlanInput, "mode" | "hot"> {
-    const { policy, scenario } = this.#parts;
-    if (policy.hot === undefined) return { mode: "cold" };
-    const { memoryBytes } = scenario.machines;
-    const forecast = forecastOf(this.#parts, machine, from, to);
-    return { mode: "hot", hot: { memory: policy.hot, storage: "hybrid", memoryBytes, forecast } };
   }
 
   /** The destination keeps room for the machine. */
@@ -367,7 +324,3 @@ const TIMEOUT = DESTINATION_EVENTS.indexOf("peer-timeout");
 const COMPOSED = DESTINATION_EVENTS.indexOf("composed");
 const STARTED = DESTINATION_EVENTS.indexOf("started");
 const BOOTED = DESTINATION_EVENTS.indexOf("booted");
-
-function noRevision(): TesseraError {
-  return new TesseraError("bug", "simulator.no-revision", "a machine is made of nothing");
-}
