@@ -12,8 +12,8 @@ import { openLegs } from "./legs.ts";
 import type { Compared } from "./simulated.ts";
 
 const PAGE = resolve(import.meta.dirname, "../../doc/evaluation.md");
-/** A guest under emulation keeps a processor busy while it boots, and the agents the other one. */
-const LOAD_OWN = 1.5 * availableParallelism();
+/** Where nobody else works, a migration leaves more of the processors idle than this. */
+const IDLE_LEAST = 0.05;
 
 export function writeEvaluation(run: KeptRun, compared: readonly Compared[]): void {
   const parts = {
@@ -35,21 +35,21 @@ function replaced(page: string, name: string, text: string): string {
 }
 
 export const isBusy = ({ points }: KeptRun): boolean =>
-  points.some(({ taken }) => taken.load > LOAD_OWN);
+  points.some(({ taken }) => taken.idle < IDLE_LEAST);
 
 function takenText(run: KeptRun): string {
   const { bitsPerSecond, points, sizes } = run;
   const days = [...new Set(points.map(({ taken }) => taken.at.slice(0, 10)))].join(" and ");
   const loads = points.map(({ taken }) => taken.load);
-  const range = `${Math.min(...loads).toFixed(1)} to ${Math.max(...loads).toFixed(1)}`;
+  const idle = points.map(({ taken }) => 100 * taken.idle);
   const left = openLegs(sizes, points).map((leg) => `${leg.case} at ${MB(leg.downloadBytes)} MB`);
   return [
     `The run that is kept here: a link of ${formatRate(bitsPerSecond)}, guests under emulation, ${availableParallelism()} processors, ${days} (UTC), one migration for each point.`,
     sessionText(run),
-    `Load average (one minute) as points were taken: ${range}.`,
+    `Load average (one minute) as points were taken: ${spreadOf(loads)}; during a migration the processors were idle for ${spreadOf(idle)} % of their time.`,
     isBusy(run)
-      ? "**Other work kept the processors busy meanwhile.** Bytes do not depend on that; times do, and are upper bounds."
-      : "No other work kept the processors busy.",
+      ? "**The processors were never idle: other work took a part of them.** Bytes do not depend on that; times do, and are upper bounds."
+      : "There were processors to spare.",
     left.length === 0 ? "" : `Not taken: ${left.join(", ")}.`,
     "Sizes are in MB, times in seconds.",
   ]

@@ -1,23 +1,13 @@
 /** One point of Figure 5: a machine has downloaded so much, moves, and goes on downloading. */
 import { existsSync } from "node:fs";
-import { loadavg } from "node:os";
 import { join } from "node:path";
 import type { MigrationCase, Plan, SignedReceipt } from "#core";
 import { run, say } from "../demo/screen.ts";
 import { SCENE, WEB_PORT, type FigureCloud, type Scene } from "./clouds.ts";
+import { watchHost, type Taken } from "./host.ts";
 import type { Leg } from "./legs.ts";
 import { moveMonolith, type Monolith } from "./monolith.ts";
 import { serviceFiles } from "./service.ts";
-
-/** How a point was taken. */
-export interface Taken {
-  /** Of the run, from 1: an interruption ends one. */
-  readonly session: number;
-  /** ISO 8601, when the point was there. */
-  readonly at: string;
-  /** Load average of the host over a minute: as the migration began and ended, the higher one. */
-  readonly load: number;
-}
 
 export interface Point {
   readonly leg: string;
@@ -82,11 +72,12 @@ export class Traveller {
     await from.web.pausedAt(downloadBytes, machine);
     say(`${machine} has downloaded ${(downloadBytes / 1e6).toFixed(0)} MB at ${from.name}`);
     const { plan } = await from.api.call("plan.make", { machine, to: to.name });
-    const [before, told, load] = [link.bytes(), to.web.told, loadavg()[0] ?? 0];
+    const [before, told] = [link.bytes(), to.web.told];
+    const taken = watchHost(this.#session);
     const { migration } = await from.api.call("migration.start", { machine, to: to.name });
     const status = await from.api.call("migration.watch", { migration: migration ?? "" });
     const linkBytes = link.bytes() - before;
-    const taken = this.#taken(load);
+    const host = taken();
     if (status.outcome !== "completed" || status.receipt === undefined) {
       throw new Error(`the migration ended as ${status.outcome}: ${status.error?.message}`);
     }
@@ -103,7 +94,7 @@ export class Traveller {
     await from.api.call("machine.remove", { machine: status.receipt.receipt.machine });
     const kept = {
       leg: name,
-      taken,
+      taken: host,
       plan: { components: plan.components, userData: plan.userData },
     };
     const measured = {
@@ -114,11 +105,6 @@ export class Traveller {
       monolith,
     };
     return pointOf(status.receipt, measured, await osBytes(to, status.receipt));
-  }
-
-  #taken(loadBefore: number): Taken {
-    const load = Math.max(loadBefore, loadavg()[0] ?? 0);
-    return { session: this.#session, at: new Date().toISOString(), load };
   }
 
   /** Lets it download the rest, and has it compare the digest. @returns whether that is right */
