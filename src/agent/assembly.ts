@@ -155,6 +155,7 @@ function machinesOf(world: World, rooms: Rooms, changed: () => void): Machines {
     layout,
     store,
     hypervisor,
+    ...sharedOf(config),
     stopTimeout_ms: stopTimeout,
     bootTimeout_ms: bootTimeout,
     changed,
@@ -193,6 +194,7 @@ function toolsOf(
     rates: new RateCache(world, join(layout.cache, "rates.json")),
     help: helpPolicyOf(config),
     signers: new Signers(world, layout.signers, config.signatures.required),
+    ...sharedOf(config),
     lineageBytesMax: config.lineage.keep ? config.lineage.bytesMax : 0,
     peerTimeout_ms: config.times.peerTimeout,
     retry_ms: config.times.retry,
@@ -206,6 +208,10 @@ function toolsOf(
     progress: (migration, progress) => board.report(migration, progress),
     own: (migration, component, blobs) => board.own(migration, component, blobs),
   };
+}
+
+function sharedOf({ storage }: Config): { readonly sharedDirectory?: string } {
+  return storage.shared === undefined ? {} : { sharedDirectory: storage.shared };
 }
 
 function helpPolicyOf({ help, link, egressPricePerGB }: Config): HelpPolicy {

@@ -230,6 +230,8 @@ export async function twoClouds(
     readonly held?: readonly string[];
     /** Of `inquadro`. */
     readonly config?: Partial<Config>;
+    /** Of `messina`. */
+    readonly sourceConfig?: Partial<Config>;
     readonly peerTimeout_ms?: number;
   } = {},
 ): Promise<TestFederation> {
@@ -243,7 +245,10 @@ export async function twoClouds(
     const config = { times, ...more };
     return new TestCloud({ name, config }, join(directory, name), host, federation, () => cards);
   };
-  const clouds = [make("messina"), make("inquadro", settings.config)] as const;
+  const clouds = [
+    make("messina", settings.sourceConfig),
+    make("inquadro", settings.config),
+  ] as const;
   t.after(async () => {
     for (const cloud of clouds) await cloud.stop();
     await rm(directory, { recursive: true, force: true });

@@ -96,6 +96,12 @@ const shape = z.strictObject({
       bytesMax: parsed(parseSize).default(32 * 2 ** 30),
     })
     .prefault({}),
+  storage: z
+    .strictObject({
+      /** A directory that other clouds reach too: user data blocks of new machines lie there. */
+      shared: z.string().max(4096).regex(/^\//, "is not an absolute path").optional(),
+    })
+    .prefault({}),
   times: z
     .strictObject({
       peerTimeout: parsed(parseSeconds).default(120_000),

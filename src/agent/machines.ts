@@ -20,6 +20,7 @@ import type {
 import type { ComponentStore } from "#repository";
 import { composedPath, type Layout } from "./layout.ts";
 import { beginRun, diskOf, openMachineData } from "./machine-data.ts";
+import { attachShared, removeShared, sharedPath } from "./shared-data.ts";
 import { openMachineStore, type MachineStore, type StoredMachine } from "./machine-store.ts";
 import { inUse, NAME, nameInvalid, refuseStart, type Starter } from "./machine-rules.ts";
 import { createTurns } from "./turns.ts";
@@ -29,6 +30,8 @@ export interface MachinesOptions {
   readonly layout: Layout;
   readonly store: ComponentStore;
   readonly hypervisor: Hypervisor;
+  /** Where user data blocks of new machines lie; absent: in the machines' directories. */
+  readonly sharedDirectory?: string;
   /** How long a guest may take to shut down before it is forced. */
   readonly stopTimeout_ms: number;
   /** How long a guest may take to say that it is ready. */
@@ -137,8 +140,15 @@ export class Machines {
     await store.pin(`machine:${uuid}`, ids);
     for (const id of ids) await store.resolve(id);
     await world.files.makeDirectory(this.store.directory(uuid), 0o700);
-    await makeData(uuid, this.store.dataPath(uuid));
+    const shared = this.#sharedPath(uuid);
+    await makeData(uuid, shared ?? this.store.dataPath(uuid));
+    if (shared !== undefined) await attachShared(world, this.store.directory(uuid), shared);
     await this.store.save({ machine });
+  }
+
+  #sharedPath(uuid: string): string | undefined {
+    const { sharedDirectory } = this.#options;
+    return sharedDirectory === undefined ? undefined : sharedPath(sharedDirectory, uuid);
   }
 
   /** What runs, with its hypervisor's process. */
@@ -154,7 +164,12 @@ export class Machines {
   /** Removes what failed to become a machine; a failure here must not hide the first one. */
   async #forget(uuid: string): Promise<void> {
     const { store, world } = this.#options;
-    const removals = [this.store.remove(uuid), store.unpin(`machine:${uuid}`)];
+    const shared = this.#sharedPath(uuid);
+    const removals = [
+      this.store.remove(uuid),
+      store.unpin(`machine:${uuid}`),
+      ...(shared === undefined ? [] : [world.files.remove(shared)]),
+    ];
     for (const result of await Promise.allSettled(removals)) {
       if (result.status === "fulfilled") continue;
       world.log.log("error", "a leftover stays", { uuid, ...reportOf(result.reason) });
@@ -308,10 +323,17 @@ export class Machines {
           "cancel that first",
         );
       }
+      await this.#removeShared(machine);
       await this.store.remove(uuid);
       await this.#options.store.unpin(`machine:${uuid}`);
       this.#options.changed();
     });
+  }
+
+  /** Of one that is elsewhere the file is not ours. */
+  async #removeShared({ uuid, state }: Machine): Promise<void> {
+    if (state === "gone") return;
+    await removeShared(this.#options.world, this.store.directory(uuid));
   }
 
   /** Changes what is stored, in turn with everything else about the machine. */

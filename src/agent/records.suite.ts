@@ -139,7 +139,7 @@ function planOf(machine: string): SourceRecord["plan"] {
 
 const hot = fc.record({
   memory: fc.constantFrom("precopy" as const, "postcopy" as const, "auto" as const),
-  storage: fc.constantFrom("hybrid" as const, "push" as const, "pull" as const),
+  storage: fc.constantFrom("hybrid" as const, "push" as const, "pull" as const, "shared" as const),
   postcopy: fc.boolean(),
   description: fc.record({
     hypervisor: text,

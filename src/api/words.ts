@@ -134,7 +134,9 @@ const migrationCase = mirrors<core.MigrationCase>()(z.enum(["worst", "average", 
 export const migrationMode = mirrors<core.MigrationMode>()(z.enum(["cold", "hot"]));
 
 export const memoryMethod = mirrors<core.MemoryMethod>()(z.enum(["precopy", "postcopy", "auto"]));
-export const storageMethod = mirrors<core.StorageMethod>()(z.enum(["hybrid", "push", "pull"]));
+export const storageMethod = mirrors<core.StorageMethod>()(
+  z.enum(["hybrid", "push", "pull", "shared"]),
+);
 
 const contentShares = mirrors<core.ContentShares>()(
   z.object({ heldBytes: bytes, patchedBytes: bytes, missingBytes: bytes }),

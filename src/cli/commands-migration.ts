@@ -71,8 +71,8 @@ function withRoute({ surroundings }: Bench, command: Command): Command {
     .addOption(
       new Option(
         "--storage <method>",
-        "with --live: when the user data block moves (default: hybrid)",
-      ).choices(["hybrid", "push", "pull"]),
+        "with --live: when the user data block moves (default: hybrid); shared: both clouds reach it",
+      ).choices(["hybrid", "push", "pull", "shared"]),
     );
 }
 

@@ -84,6 +84,7 @@ const STORAGE = {
   hybrid: "most before the switch, the rest after it",
   push: "all before the switch",
   pull: "after the switch, first what is asked for",
+  shared: "not at all: both clouds reach it",
 } as const;
 
 function outlook(plan: Plan): [string, string | undefined][] {

@@ -77,6 +77,10 @@ export interface FileSystem {
   renameUnsynced(from: string, to: string): Promise<void>;
   /** A hard link. */
   link(existing: string, path: string): Promise<void>;
+  /** A symbolic link to `target`, durable when this returns. @throws `system.exists` */
+  symlink(target: string, path: string): Promise<void>;
+  /** Where a symbolic link leads to; undefined when there is none. */
+  readLink(path: string): Promise<string | undefined>;
   /** Removes a file or link; a missing one is no error. */
   remove(path: string): Promise<void>;
   /** Removes a directory and all below; a missing one is no error. */

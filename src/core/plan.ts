@@ -70,7 +70,7 @@ export type MigrationMode = "cold" | "hot";
 export type MemoryMethod = "precopy" | "postcopy" | "auto";
 
 /** When the user data block of a running machine travels: before the switch, after it, or both. */
-export type StorageMethod = "hybrid" | "push" | "pull";
+export type StorageMethod = "hybrid" | "push" | "pull" | "shared";
 
 /** What is asked for of a hot migration. */
 export interface HotChoice {

@@ -182,6 +182,8 @@ export function crashingFiles(
     rename: (from, to) => step(() => real.rename(from, to)),
     renameUnsynced: (from, to) => step(() => real.renameUnsynced(from, to)),
     link: (existing, path) => step(() => real.link(existing, path)),
+    symlink: (target, path) => step(() => real.symlink(target, path)),
+    readLink: (path) => look(() => real.readLink(path)),
     remove: (path) => step(() => real.remove(path)),
     removeTree: (path) => step(() => real.removeTree(path)),
     makeDirectory: (path, permissions) => step(() => real.makeDirectory(path, permissions)),

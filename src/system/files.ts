@@ -140,6 +140,17 @@ async function missingAs<T>(work: Promise<T>, value: T): Promise<T> {
   }
 }
 
+async function linkTarget(path: string): Promise<string | undefined> {
+  try {
+    return await fs.readlink(path);
+  } catch (cause) {
+    // EINVAL: it is something else than a link.
+    const { code = "" } = cause as NodeJS.ErrnoException;
+    if (["ENOENT", "EINVAL"].includes(code)) return undefined;
+    throw cause;
+  }
+}
+
 /** The real file system. */
 export function realFiles(): FileSystem {
   return {
@@ -153,6 +164,12 @@ export function realFiles(): FileSystem {
     rename: (from, to) => guarded("rename", from, () => renameDurably(from, to)),
     renameUnsynced: (from, to) => guarded("rename", from, () => fs.rename(from, to)),
     link: (existing, path) => guarded("link", path, () => fs.link(existing, path)),
+    symlink: (target, path) =>
+      guarded("link", path, async () => {
+        await fs.symlink(target, path);
+        await syncDirectory(dirname(path));
+      }),
+    readLink: (path) => guarded("read", path, () => linkTarget(path)),
     remove: (path) => guarded("remove", path, () => missingAs(fs.unlink(path), undefined)),
     removeTree: (path) =>
       guarded("remove", path, () => fs.rm(path, { recursive: true, force: true })),

@@ -3,6 +3,9 @@
  * guest writes numbered records to its disk, each with fsync, and acknowledges them on its console.
  */
 import assert from "node:assert/strict";
+import { readdirSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
 import { hasCode, type MemoryMethod, type Receipt, type StorageMethod } from "#core";
 import { Scene, expectEnd } from "../support/fault-scene.ts";
 import type { Journey } from "../support/journey.ts";
@@ -10,7 +13,16 @@ import type { Journey } from "../support/journey.ts";
 /** More than a guest of records writes: what has not changed of it must not come back. */
 const NOISE_BYTES = 16 * 2 ** 20;
 
-const scene = new Scene({}, { noiseBytes: NOISE_BYTES });
+const scene = new Scene(
+  {
+    prepare: async (cloud) => {
+      const shared = join(cloud.root, "../shared");
+      await mkdir(shared, { recursive: true });
+      cloud.configure((config) => (config["storage"] = { shared }));
+    },
+  },
+  { noiseBytes: NOISE_BYTES },
+);
 
 /** Moves the machine while it runs; the guest is not booted anew. Gives the receipt. */
 async function move(
@@ -33,9 +45,10 @@ async function move(
 }
 
 const WAYS: readonly { readonly memory: MemoryMethod; readonly storage: StorageMethod }[] = [
+  { memory: "postcopy", storage: "shared" },
+  { memory: "auto", storage: "pull" },
   { memory: "precopy", storage: "hybrid" },
   { memory: "postcopy", storage: "push" },
-  { memory: "auto", storage: "pull" },
 ];
 
 for (const how of WAYS) {
@@ -46,11 +59,17 @@ for (const how of WAYS) {
     // Where little is left after the first pass, post-copy would not shorten the pause.
     if (how.memory === "precopy") assert.equal(memory.method, "precopy");
     assert.ok(memory.componentPages > 0, "pages of components went as references");
-    assert.equal(storage.passes > 0, how.storage !== "pull");
-    // The second way leads back, to the copy that the first has left.
+    const ahead = how.storage === "hybrid" || how.storage === "push";
+    assert.equal(storage.passes > 0, ahead);
+    // The last way leads back, to the copy that the one before has left.
     const { bytes, lineage = false } = receipt.userData;
     assert.equal(lineage, how.storage === "push");
-    assert.equal(bytes > NOISE_BYTES, how.storage !== "push", `${bytes} bytes of user data`);
+    const all = how.storage === "hybrid" || how.storage === "pull";
+    assert.equal(bytes > NOISE_BYTES, all, `${bytes} bytes of user data`);
+    // Where its file is no longer shared, nothing of it is left there.
+    const { base } = journey.federation;
+    const shared = how.storage === "shared" ? [`${journey.uuid}.raw`] : [];
+    assert.deepEqual(readdirSync(join(base, "shared")), shared);
     if (how.storage === "pull") assert.ok(storage.backgroundBytes + storage.demandedBytes > 0);
   });
 }

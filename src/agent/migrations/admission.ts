@@ -24,6 +24,7 @@ import { hasKept, keptDigestOf } from "./kept.ts";
 import { heldOf } from "./held.ts";
 import type { DestinationPart, DestinationRecord, HotDestinationRecord } from "./record.ts";
 import { refusal } from "./refusal.ts";
+import { answerProbe, sharedObjection } from "./shared-probe.ts";
 import { unsigned } from "./signed.ts";
 import type { MigrationTools } from "./tools.ts";
 
@@ -60,8 +61,9 @@ export class Admission {
   /** @throws `migration.message-invalid` */
   async answerPlan(from: string, body: Json): Promise<PlanAnswer> {
     const question = decodePlanQuestion(from, body);
-    const { version, machine, name, appliance, userDataBytes, signatures, hot } = question;
-    const allocatedBytes = userDataBytes;
+    const { version, machine, name, appliance, userDataBytes, signatures, hot, shared } = question;
+    // What both reach takes no space here.
+    const allocatedBytes = shared === undefined ? userDataBytes : 0;
     const candidate = { from, uuid: machine, name, appliance, allocatedBytes, signatures, hot };
     const wanted = componentsOf(appliance);
     const held = await heldOf(this.#tools, wanted);
@@ -72,6 +74,7 @@ export class Admission {
       bases: await this.#bases(wanted.filter(({ id }) => !held.includes(id))),
       certificate: this.#tools.endpoint().certificate,
       ...(hot === undefined ? {} : { hot: await this.#hotAnswer(machine) }),
+      ...(shared === undefined ? {} : { shared: await answerProbe(this.#tools, machine, shared) }),
       objections:
         version > MIGRATION_VERSION
           ? [`speaks migration version ${MIGRATION_VERSION}`]
@@ -105,10 +108,17 @@ export class Admission {
     const proposal = decodeProposal(from, body);
     if (proposal.version > MIGRATION_VERSION) throw tooNew(from, proposal.version);
     const { machine, appliance, userData, signatures } = proposal;
-    const { allocatedBytes } = userData;
-    const hot = proposal.mode === "hot" ? proposal.hot.description : undefined;
+    const terms = proposal.mode === "hot" ? proposal.hot : undefined;
+    const shared = terms?.storage === "shared";
+    const allocatedBytes = shared ? 0 : userData.allocatedBytes;
+    const hot = terms?.description;
     const candidate = { from, ...machine, appliance, allocatedBytes, signatures, hot };
-    const reasons = await this.#objections(candidate);
+    const proposer = { cloud: from, migration: id };
+    const lacks = shared ? await sharedObjection(this.#tools, proposer, proposal) : undefined;
+    const reasons = [
+      ...(lacks === undefined ? [] : [lacks]),
+      ...(await this.#objections(candidate)),
+    ];
     const [reason] = reasons;
     if (reason !== undefined) throw refusal(reason, machine.uuid, reasons);
     return this.#record(from, id, proposal);

@@ -64,13 +64,14 @@ export function warningsOf({ memory, storage, postcopy }: HotTerms): string[] {
     "it reads of the rest waits while the link is down";
   return [
     ...(memory === "postcopy" || (memory === "auto" && postcopy) ? [post] : []),
-    ...(storage === "push" ? [] : [data]),
+    ...(storage === "push" || storage === "shared" ? [] : [data]),
   ];
 }
 
 /** What the plan cannot know: how much of a copy that is kept there is still as it was. */
 export function keptNotes({ storage }: HotTerms, { hot }: PlanAnswer, to: string): string[] {
   if (hot?.kept !== true) return [];
+  if (storage === "shared") return [`an earlier copy of the user data block at ${to} goes`];
   return storage === "pull"
     ? [`${to} keeps an earlier copy of the user data block; with --storage pull it is not used`]
     : [

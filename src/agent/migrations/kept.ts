@@ -2,6 +2,8 @@
 import { createFileDevice, type BlockDevice } from "#block";
 import { reportOf, type Digest } from "#core";
 import { joinKept, keptDigest, keptSize, openKept, removeKept } from "../machine-data.ts";
+import { detachShared, removeShared } from "../shared-data.ts";
+import type { SourcePart } from "./record.ts";
 import type { MigrationTools } from "./tools.ts";
 
 async function isGone({ machines }: MigrationTools, uuid: string): Promise<boolean> {
@@ -74,6 +76,21 @@ export async function openArriving(
   await removeKept(world, directory);
   const device = await createFileDevice(world, machines.store.dataPath(uuid), sizeBytes);
   return { device, earlier: false, lineage: false };
+}
+
+/**
+ * Lets go of the user data block of a machine that has been handed over, where it lies on shared
+ * storage: there no earlier copy is kept. Others stay as they are.
+ *
+ * @param together the other cloud goes on with the very file
+ */
+export async function releaseData(
+  { world, machines }: MigrationTools,
+  { machine }: SourcePart,
+  together: boolean,
+): Promise<void> {
+  const directory = machines.store.directory(machine.uuid);
+  await (together ? detachShared : removeShared)(world, directory);
 }
 
 /**

@@ -3,6 +3,7 @@ import { componentsOf, TesseraError, type Machine } from "#core";
 import type { DestinationEvent } from "#migration";
 import { keepArrived, placeArrived } from "../machine-data.ts";
 import { handedTo, type StoredMachine } from "../machine-store.ts";
+import { detachShared } from "../shared-data.ts";
 import type { Starter } from "../machine-rules.ts";
 import type { Happening } from "./course.ts";
 import type { DestinationPart, DestinationRecord } from "./record.ts";
@@ -124,6 +125,7 @@ export async function fenceMachine(
   if ((await machines.store.find(machine.uuid)) !== undefined) {
     await machines.stop(machine.uuid);
     await machines.update(machine.uuid, (stored) => handedTo(stored, id, peer));
+    await detachShared(world, machines.store.directory(machine.uuid));
   }
   await world.files.removeTree(join(layout.incoming, id));
   await store.unpin(`migration:${id}`);

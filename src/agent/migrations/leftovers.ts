@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { reportOf } from "#core";
 import type { MigrationRecord } from "./record.ts";
+import { removeProbes } from "./shared-probe.ts";
 import type { MigrationTools } from "./tools.ts";
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
@@ -12,7 +13,7 @@ const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
  */
 export async function removeLeftovers(tools: MigrationTools): Promise<void> {
   const open = tools.journal.list().filter(({ settled }) => !settled);
-  for (const remove of [removeIncoming, removeDirectories, removePins]) {
+  for (const remove of [removeIncoming, removeDirectories, removePins, removeProbes]) {
     await remove(tools, open).catch((error: unknown) => {
       tools.world.log.log("warn", "leftovers stay", { ...reportOf(error) });
     });

@@ -29,6 +29,7 @@ import {
 } from "#migration";
 import { descriptionShape, hotTermsShape, switchShape } from "./hot-words.ts";
 import { componentSignatureShape, endpointShape, stopShape } from "./record.ts";
+import { probeAnswerShape, probeQuestionShape } from "./shared-probe.ts";
 
 /** The highest version that we speak. */
 export const MIGRATION_VERSION = 2;
@@ -57,6 +58,8 @@ const planQuestion = z.object({
   userDataBytes: bytes,
   /** Asks for a hot migration of what the hypervisor runs. Since version 2. */
   hot: descriptionShape.optional(),
+  /** Whether both reach one storage; with `hot` only. */
+  shared: probeQuestionShape.optional(),
   signatures,
 });
 
@@ -80,6 +83,7 @@ const planAnswer = z.object({
       kept: z.boolean().optional(),
     })
     .optional(),
+  shared: probeAnswerShape.optional(),
 });
 
 const proposalPart = z.object({

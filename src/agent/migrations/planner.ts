@@ -20,6 +20,7 @@ import { describe, keptNotes, plannedOf, termsOf, warningsOf } from "./hot-terms
 import type { HotTerms } from "./hot-words.ts";
 import { movesOf } from "./moves.ts";
 import { decodePlanAnswer, encode, VERSIONS, type PlanAnswer } from "./messages.ts";
+import { SharedProbe, type ProbeQuestion } from "./shared-probe.ts";
 import { signaturesOf } from "./signed.ts";
 import type { MigrationTools } from "./tools.ts";
 
@@ -71,7 +72,7 @@ export class Planner {
     const considered = route.to === undefined ? this.#rank(route, userData, own) : undefined;
     const to = route.to ?? chosenOf(considered ?? [], route.machine);
     const description = await describe(this.#tools, route);
-    const answer = await this.ask(to, route.machine, userData.allocatedBytes, description);
+    const answer = await this.#answerOf(route, to, userData, description);
     const terms = description && termsOf(route, description, answer);
     const theirs = this.#tools.transport.peers().find(({ cloud }) => cloud === to)?.offer;
     const rate = rateOf(route.bwlimit, own, theirs);
@@ -90,7 +91,9 @@ export class Planner {
       moves: await movesOf(this.#tools, route.machine.appliance, answer, rate.bitsPerSecond),
       userData: {
         allocatedBytes: userData.allocatedBytes,
-        ...(await this.#userDataMove(route.machine.uuid, answer.lineage, rate.bitsPerSecond)),
+        ...(terms?.storage === "shared"
+          ? { bytes: 0 }
+          : await this.#userDataMove(route.machine.uuid, answer.lineage, rate.bitsPerSecond)),
       },
       rate,
       pricePerGB: own.egressPricePerGB,
@@ -111,17 +114,54 @@ export class Planner {
     };
   }
 
+  /** Asks; where storage is to be shared, it is proven to be. */
+  async #answerOf(
+    { machine, hot }: Route,
+    to: string,
+    { sizeBytes, allocatedBytes }: UserDataBlock,
+    description: HotDescription | undefined,
+  ): Promise<PlanAnswer> {
+    if (hot?.storage !== "shared") return await this.ask(to, machine, allocatedBytes, description);
+    const probe = await SharedProbe.begin(this.#tools, machine, sizeBytes);
+    try {
+      const more = { ...(description && { hot: description }), shared: probe.question };
+      const answer = await this.#ask(to, machine, allocatedBytes, more);
+      const objection = await probe.objection(answer.shared);
+      if (objection === undefined) return answer;
+      return { ...answer, objections: [...answer.objections, objection] };
+    } finally {
+      await probe.end();
+    }
+  }
+
   async ask(
     cloud: string,
     machine: Machine,
     userDataBytes: number,
     hot?: HotDescription,
   ): Promise<PlanAnswer> {
+    return await this.#ask(cloud, machine, userDataBytes, hot === undefined ? {} : { hot });
+  }
+
+  async #ask(
+    cloud: string,
+    machine: Machine,
+    userDataBytes: number,
+    more: { readonly hot?: HotDescription; readonly shared?: ProbeQuestion },
+  ): Promise<PlanAnswer> {
     const { transport, world } = this.#tools;
     const { uuid, name, appliance } = machine;
-    const version = VERSIONS[hot === undefined ? "cold" : "hot"];
+    const version = VERSIONS[more.hot === undefined ? "cold" : "hot"];
     const signatures = await signaturesOf(this.#tools, appliance);
-    const question = { version, appliance, machine: uuid, name, userDataBytes, signatures, hot };
+    const question = {
+      version,
+      appliance,
+      machine: uuid,
+      name,
+      userDataBytes,
+      signatures,
+      ...more,
+    };
     const body = encode(question);
     const session = world.random.uuid();
     return decodePlanAnswer(

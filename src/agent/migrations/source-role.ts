@@ -18,7 +18,7 @@ import {
   type Proposal,
   type SourceStatus,
 } from "./messages.ts";
-import { evictKept } from "./kept.ts";
+import { evictKept, releaseData } from "./kept.ts";
 import { countersign } from "./receipt.ts";
 import type { SourceRecord } from "./record.ts";
 import { Serving } from "./serving.ts";
@@ -197,6 +197,7 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
     await machines.update(record.machine.uuid, (stored) =>
       handedTo(stored, record.id, record.peer),
     );
+    await releaseData(this.#tools, record, false);
     await store.unpin(`migration:${record.id}`);
     await evictKept(this.#tools);
     return { event: "released" };

@@ -19,6 +19,8 @@ export interface MigrationTools extends CourseTools {
   readonly machines: Machines;
   readonly hypervisor: Hypervisor;
   readonly store: ComponentStore;
+  /** Where user data blocks lie that other clouds reach too. */
+  readonly sharedDirectory?: string;
   readonly transport: FederationTransport;
   readonly key: AgentKey;
   readonly dataServer: DataServer;

@@ -3,8 +3,10 @@ import { hasCode, reportOf, TesseraError } from "#core";
 import type { HotDestinationEvent } from "#migration";
 import type { Happening } from "../course.ts";
 import { removeKept } from "../../machine-data.ts";
+import { attachShared, sharedPath } from "../../shared-data.ts";
 import { removeIncoming, settleMachine } from "../landing.ts";
 import type { HotDestinationRecord } from "../record.ts";
+import { seesShared } from "../shared-probe.ts";
 import type { MigrationTools } from "../tools.ts";
 import { notArrived, type ArrivingMemory } from "./destination-memory.ts";
 
@@ -53,6 +55,30 @@ function ranError({ machine }: HotDestinationRecord, cause: unknown): TesseraErr
     subject: machine.uuid,
     cause,
   });
+}
+
+/**
+ * Gives the machine's directory its link to the user data block, which both clouds reach.
+ *
+ * @throws `migration.not-shared` (environment) where it is not there any more
+ */
+export async function attachArriving(
+  tools: MigrationTools,
+  { machine, userDataSizeBytes }: HotDestinationRecord,
+): Promise<void> {
+  const { world, machines, sharedDirectory } = tools;
+  const { uuid } = machine;
+  const there = await seesShared(tools, uuid, userDataSizeBytes);
+  if (sharedDirectory === undefined || !there) {
+    const message = `the user data block of machine "${machine.name}" is not on the shared storage`;
+    throw new TesseraError("environment", "migration.not-shared", message, {
+      subject: uuid,
+      remedy: "look whether the storage is mounted at both clouds, then migrate again",
+    });
+  }
+  const directory = machines.store.directory(uuid);
+  await world.files.makeDirectory(directory, 0o700);
+  await attachShared(world, directory, sharedPath(sharedDirectory, uuid));
 }
 
 /** Removes what an aborted migration left; the guest never ran here. */

@@ -7,8 +7,9 @@ import type { ReceiverHolder } from "../fetch.ts";
 import { signReceipt } from "../receipt.ts";
 import type { HotDestinationRecord } from "../record.ts";
 import type { MigrationTools } from "../tools.ts";
+import { attachArriving } from "./arrival.ts";
 import { CopyAhead } from "./copy-ahead.ts";
-import { ArrivingDisk } from "./destination-disk.ts";
+import { ArrivingDisk, type DiskServer } from "./destination-disk.ts";
 import { ArrivingMemory } from "./destination-memory.ts";
 import { makeHotReceipt } from "./hot-receipt.ts";
 import { STALE_MAP } from "./source-data.ts";
@@ -65,7 +66,29 @@ export class Arriving {
     this.#remote();
   }
 
+  /** Both clouds reach the user data block: nothing of it moves. */
+  get #shared(): boolean {
+    return this.#course.record.hot.storage === "shared";
+  }
+
+  /** What the hypervisor asks for the disk; undefined where it opens the file itself. */
+  get #server(): DiskServer | undefined {
+    return this.#shared ? undefined : this.disk.server;
+  }
+
+  async #openDisk(): Promise<void> {
+    if (!this.#shared) await this.disk.open();
+  }
+
+  async #attach(): Promise<Heard> {
+    await attachArriving(this.#tools, this.#course.record);
+    await this.memory.begin(undefined);
+    this.#listening_ms = this.#tools.world.clock.now();
+    return { event: "listening", patch: { ahead: { passes: 0, bytes: 0 } } };
+  }
+
   async copyAhead(signal: AbortSignal): Promise<Heard> {
+    if (this.#shared) return await this.#attach();
     const { clock } = this.#tools.world;
     const begin_ms = clock.monotonic();
     const { took_ms } = this.#course.record;
@@ -75,7 +98,7 @@ export class Arriving {
     this.#remote();
     const device = await this.disk.open();
     // The pause makes sure that what was read is on the disk; nearly all of it should be before.
-    await Promise.all([device.flush(), this.memory.begin(this.disk.server)]);
+    await Promise.all([device.flush(), this.memory.begin(this.#server)]);
     this.#listening_ms = this.#tools.world.clock.now();
     const { passes, bytes } = ahead;
     const userData = (took_ms.userData ?? 0) + clock.monotonic() - begin_ms;
@@ -125,12 +148,12 @@ export class Arriving {
     const { phase } = this.#course.record;
     this.#remote();
     if (phase !== "listening") {
-      if (!(await this.disk.isFinished())) await this.disk.open();
+      if (!(await this.disk.isFinished())) await this.#openDisk();
       return undefined;
     }
-    await this.disk.open();
+    await this.#openDisk();
     for (;;) {
-      const ended = await this.memory.flow(this.#receiver, this.disk.server, signal);
+      const ended = await this.memory.flow(this.#receiver, this.#server, signal);
       const stale = this.#lastWritten().then(() => "switch" as const);
       const first = await Promise.race([stale, aborted(ended), aborted(signal)]);
       signal.throwIfAborted();
@@ -143,7 +166,8 @@ export class Arriving {
   async arm(signal: AbortSignal): Promise<Heard> {
     const { world } = this.#tools;
     this.#remote();
-    const staleBytes = await this.disk.arm(await this.#lastWritten());
+    const written = await this.#lastWritten();
+    const staleBytes = this.#shared ? 0 : await this.disk.arm(written);
     if (this.#course.record.hot.storage === "push") await this.#fillNow(signal);
     // By post-copy the rest of memory follows the token.
     await Promise.race([this.memory.arrive(signal), this.#postcopy.promise]);
@@ -179,7 +203,9 @@ export class Arriving {
     const { uuid } = this.#course.record.machine;
     const begin_ms = world.clock.monotonic();
     this.#remote();
-    const disk = (await this.disk.isFinished()) ? undefined : await this.#fillDisk(signal);
+    if (this.#shared) await this.#follow(signal);
+    const whole = this.#shared || (await this.disk.isFinished());
+    const disk = whole ? undefined : await this.#fillDisk(signal);
     const restarted = machines.running(uuid) === undefined;
     if (restarted) await machines.start(uuid, { migration: this.#course.record.id, signal });
     const { record } = this.#course;
@@ -192,7 +218,8 @@ export class Arriving {
       wireBytes: record.wireBytes + this.#holder.takeWireBytes(),
       took_ms: { ...took_ms, userData },
     };
-    const file = await world.files.status(machines.store.dataPath(uuid));
+    const path = machines.store.dataPath(uuid);
+    const file = await world.files.status((await world.files.readLink(path)) ?? path);
     const allocatedBytes = file?.allocatedBytes ?? 0;
     const end = { cloud, ended_ms: world.clock.now(), disk, allocatedBytes };
     const receipt = makeHotReceipt(ended, end);

@@ -24,6 +24,7 @@ const PASSES: Readonly<Record<StorageMethod, number>> = {
   hybrid: 3,
   push: PASSES_MAX - 1,
   pull: 0,
+  shared: 0,
 };
 /** What a push leaves to the pause, in seconds of the link. */
 const PUSH_SECONDS = 0.1;

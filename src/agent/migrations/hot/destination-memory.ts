@@ -90,8 +90,12 @@ export class ArrivingMemory {
     return join(directory, "in.sock");
   }
 
-  /** Starts the hypervisor, so that it need not be waited for later. One that was there ends. */
-  async begin(server: DiskServer): Promise<void> {
+  /**
+   * Starts the hypervisor, so that it need not be waited for later. One that was there ends.
+   *
+   * @param server undefined: it opens the user data block itself
+   */
+  async begin(server: DiskServer | undefined): Promise<void> {
     await this.end();
     this.#incoming = this.#start(server);
     this.#incoming.catch(() => (this.#incoming = undefined));
@@ -99,12 +103,12 @@ export class ArrivingMemory {
     this.#fresh = true;
   }
 
-  async #start(data: DiskServer): Promise<IncomingMachine> {
+  async #start(data: DiskServer | undefined): Promise<IncomingMachine> {
     const { machine, appliance, hot } = this.#record();
     const { description } = hot;
     const incoming = await this.#tools.machines.receive(
       { ...machine, appliance },
-      { description, data },
+      { description, ...(data === undefined ? {} : { data }) },
     );
     await this.#tools.world.files.remove(this.#socketPath);
     const canPostcopy = hot.postcopy;
@@ -117,7 +121,11 @@ export class ArrivingMemory {
    * Lets memory flow in, into a hypervisor that has had none yet; resolves once it does. The signal
    * given back aborts when it has ended.
    */
-  async flow(receiver: HotReceiver, server: DiskServer, signal: AbortSignal): Promise<AbortSignal> {
+  async flow(
+    receiver: HotReceiver,
+    server: DiskServer | undefined,
+    signal: AbortSignal,
+  ): Promise<AbortSignal> {
     if (!this.#fresh) await this.begin(server);
     this.#fresh = false;
     return await this.#connect(receiver, this.#socketPath, signal);

@@ -20,6 +20,8 @@ export function passMap(pass: number): string {
 export interface SourceDataOptions {
   readonly world: World;
   readonly sizeBytes: number;
+  /** Both clouds reach the block: there is nothing to tell of it but that the machine stands still. */
+  readonly shared: boolean;
   source(): Promise<HotSource>;
   /** The files, which do not change once the machine stands still. */
   openFrozen(): Promise<BlockDevice>;
@@ -46,7 +48,7 @@ export class SourceData {
   openMap(name: string): Promise<readonly ByteRange[]> {
     if (name === STALE_MAP) return this.#stale.promise;
     const pass = Number(PASS.exec(name)?.[1] ?? Number.NaN);
-    if (!(pass <= PASSES_MAX)) return Promise.reject(noMap(name));
+    if (this.#options.shared || !(pass <= PASSES_MAX)) return Promise.reject(noMap(name));
     const turn = this.#turn.then(() => this.#pass(pass)).finally(() => (this.#last = pass));
     this.#turn = turn.catch(() => undefined);
     return turn;
@@ -106,6 +108,10 @@ export class SourceData {
 
   /** The machine stands still: what was written last is known now. Gives the bytes of it. */
   async freeze(): Promise<number> {
+    if (this.#options.shared) {
+      this.#stale.resolve([]);
+      return 0;
+    }
     const source = await this.#options.source();
     const last = this.#last ?? (await this.#passes(source)).at(-1);
     const stale =
@@ -132,13 +138,15 @@ export class SourceData {
 
   /** From now on blocks are read from the files. */
   stand(): void {
+    if (this.#options.shared) return;
     this.#frozen ??= this.#options.openFrozen();
     this.#frozen.catch(() => (this.#frozen = undefined));
   }
 
   /** The block as it is at each moment, for single reads. */
   async openBlocks(): Promise<BlockDevice> {
-    const { sizeBytes } = this.#options;
+    const { sizeBytes, shared } = this.#options;
+    if (shared) throw noMap("blocks");
     const live = this.#frozen === undefined ? await this.#openLive() : undefined;
     const current = async (): Promise<BlockDevice> => {
       if (this.#frozen !== undefined) return await this.#frozen;

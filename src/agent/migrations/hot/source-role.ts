@@ -10,7 +10,7 @@ import {
 } from "#migration";
 import { handedTo, unmarked } from "../../machine-store.ts";
 import type { Course, Happening, Role } from "../course.ts";
-import { evictKept } from "../kept.ts";
+import { evictKept, releaseData } from "../kept.ts";
 import {
   decodeHotDestinationStatus,
   encode,
@@ -22,6 +22,7 @@ import {
 import { countersign } from "../receipt.ts";
 import type { HotSourceRecord } from "../record.ts";
 import { Serving } from "../serving.ts";
+import { removeProof, writeProof } from "../shared-probe.ts";
 import { digestOfToken } from "../token.ts";
 import type { MigrationTools } from "../tools.ts";
 import { SourceData } from "./source-data.ts";
@@ -114,11 +115,12 @@ export class HotSourceRole implements Role<HotSourceRecord, HotSourceEvent, HotS
   #of(course: HotCourse): { readonly memory: SourceMemory; readonly data: SourceData } {
     if (this.#parts !== undefined) return this.#parts;
     const { world, machines } = this.#tools;
-    const { machine, userData } = course.record;
+    const { machine, userData, hot } = course.record;
     const memory = new SourceMemory(this.#tools, () => course.record, course.log);
     const data = new SourceData({
       world,
       sizeBytes: userData.sizeBytes,
+      shared: hot.storage === "shared",
       source: () => memory.source(),
       openFrozen: () => machines.openData(machine.uuid),
     });
@@ -138,7 +140,9 @@ export class HotSourceRole implements Role<HotSourceRecord, HotSourceEvent, HotS
 
   /** The proposal carries the data token: it must be good before anybody can use it. */
   async prepare(course: HotCourse): Promise<void> {
-    if (SERVING.includes(course.record.phase)) await this.#serve(course);
+    const { phase } = course.record;
+    if (phase === "proposed") await writeProof(this.#tools, course.record);
+    if (SERVING.includes(phase)) await this.#serve(course);
   }
 
   async close(): Promise<void> {
@@ -249,6 +253,8 @@ export class HotSourceRole implements Role<HotSourceRecord, HotSourceEvent, HotS
     await machines.update(record.machine.uuid, (stored) =>
       handedTo(stored, record.id, record.peer),
     );
+    await releaseData(this.#tools, record, record.hot.storage === "shared");
+    await removeProof(this.#tools, record);
     await store.unpin(`migration:${record.id}`);
     await evictKept(this.#tools);
     return { event: "released" };
@@ -266,6 +272,7 @@ export class HotSourceRole implements Role<HotSourceRecord, HotSourceEvent, HotS
       await machines.update(uuid, (stored) => unmarked(stored, id));
     }
     await this.#forget(course);
+    await removeProof(this.#tools, course.record);
     await store.unpin(`migration:${id}`);
     return { event: "rolled-back" };
   }
