@@ -57,8 +57,10 @@ function withRoute({ surroundings }: Bench, command: Command): Command {
   return command
     .option("--to <cloud>", "the destination; without it the agent chooses and says why")
     .option("--bwlimit <rate>", "bandwidth limit, for instance 50Mbit/s", parseRate)
-    .option("--at <time>", "stop the machine not before: 03:00, +2min, 2026-11-30T03:00Z", (text) =>
-      parseTime(text, surroundings.now()),
+    .option(
+      "--at <time>",
+      "neither stop nor switch the machine before: 03:00, +2min, 2026-11-30T03:00Z",
+      (text) => parseTime(text, surroundings.now()),
     )
     .option("--live", "move it while it runs: its guest notices only a short pause")
     .addOption(

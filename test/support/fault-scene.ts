@@ -1,5 +1,7 @@
 /** What the fault tests share: a scene that is set up once and anew after a test that failed. */
 import assert from "node:assert/strict";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
 import { after, test, type TestContext } from "node:test";
 import { startFederation, type Federation, type FederationOptions } from "./federation.ts";
 import { startJourney, type Journey, type MachineOptions, type Outcome } from "./journey.ts";
@@ -14,6 +16,15 @@ const ONLY = ALL ? (process.env["ONLY"] ?? "") : "";
 export function chosen<T>(cases: readonly T[], always: (item: T, index: number) => boolean): T[] {
   return cases.filter((item, index) => ALL || always(item, index));
 }
+
+/** Both clouds reach one directory, in which the machine's user data block lies. */
+export const SHARED: FederationOptions = {
+  prepare: async (cloud) => {
+    const shared = join(cloud.root, "../shared");
+    await mkdir(shared, { recursive: true });
+    cloud.configure((config) => (config["storage"] = { shared }));
+  },
+};
 
 /** Two clouds and one machine that all tests of a file use, one after the other. */
 export class Scene {

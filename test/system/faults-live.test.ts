@@ -4,11 +4,14 @@
  * acknowledged. `FAULTS=all` runs the whole matrix.
  */
 import assert from "node:assert/strict";
-import { chosen, knownIds, Scene } from "../support/fault-scene.ts";
+import { chosen, knownIds, Scene, SHARED } from "../support/fault-scene.ts";
 import { until, type TestCloud } from "../support/federation.ts";
 import type { Journey, Outcome, Role } from "../support/journey.ts";
 
-const HOW = { mode: "hot" } as const;
+type How = NonNullable<Parameters<Journey["depart"]>[0]>;
+
+const HOW: How = { mode: "hot" };
+const TOGETHER: How = { mode: "hot", storage: "shared" };
 
 const SOURCE_PHASES = [
   "proposed",
@@ -65,11 +68,11 @@ async function expectAnyEnd(journey: Journey, id: string): Promise<Outcome> {
   return outcome;
 }
 
-async function killAt(journey: Journey, { when, role, phase }: Point): Promise<string> {
+async function killAt(journey: Journey, how: How, { when, role, phase }: Point): Promise<string> {
   const known = await knownIds(journey.federation);
   const victim = journey.side(role);
   victim.faults(`${when}:${role}:${phase}`);
-  const told = await journey.depart(HOW);
+  const told = await journey.depart(how);
   await victim.died();
   victim.faults();
   await victim.start();
@@ -86,15 +89,19 @@ const nameOf = ({ when, role, phase }: Point): string => `${when} ${role} ${phas
 
 for (const point of chosen(POINTS, (one) => OFTEN.includes(nameOf(one)))) {
   scene.test(`hot, kill -9 ${nameOf(point)}`, async (journey, context) => {
-    context.diagnostic(await killAt(journey, point));
+    context.diagnostic(await killAt(journey, HOW, point));
   });
 }
 
 /** The hypervisor of a cloud dies while one side is held in a phase. */
-async function killGuest(journey: Journey, role: Role, phase: string, of: Role): Promise<string> {
+async function killGuest(
+  journey: Journey,
+  how: How,
+  [role, phase, of]: readonly [Role, string, Role],
+): Promise<string> {
   const side = journey.side(role);
   side.faults(`hold:${role}:${phase}`);
-  const id = await journey.depart(HOW);
+  const id = await journey.depart(how);
   assert.ok(id !== undefined);
   await until(`${role} is ${phase}`, async () =>
     (await journey.show(side, id))?.state === phase ? true : undefined,
@@ -124,11 +131,26 @@ const GUESTS: readonly (readonly [Role, string, Role])[] = [
   ["source", "supplying", "source"],
 ];
 
-for (const [role, phase, of] of chosen(GUESTS, (_, index) => index === 5 || index === 7)) {
-  scene.test(
-    `hot, the ${of}'s hypervisor dies while the ${role} is ${phase}`,
-    async (journey, context) => {
-      context.diagnostic(await killGuest(journey, role, phase, of));
-    },
-  );
+const guestName = ([role, phase, of]: (typeof GUESTS)[number]): string =>
+  `the ${of}'s hypervisor dies while the ${role} is ${phase}`;
+
+for (const guest of chosen(GUESTS, (_, index) => index === 5 || index === 7)) {
+  scene.test(`hot, ${guestName(guest)}`, async (journey, context) => {
+    context.diagnostic(await killGuest(journey, HOW, guest));
+  });
+}
+
+/** The same where both clouds reach the user data block; the whole matrix alone has it. */
+const together = new Scene(SHARED);
+
+for (const point of chosen(POINTS, () => false)) {
+  together.test(`shared, kill -9 ${nameOf(point)}`, async (journey, context) => {
+    context.diagnostic(await killAt(journey, TOGETHER, point));
+  });
+}
+
+for (const guest of chosen(GUESTS, () => false)) {
+  together.test(`shared, ${guestName(guest)}`, async (journey, context) => {
+    context.diagnostic(await killGuest(journey, TOGETHER, guest));
+  });
 }

@@ -4,31 +4,26 @@
  */
 import assert from "node:assert/strict";
 import { readdirSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { hasCode, type MemoryMethod, type Receipt, type StorageMethod } from "#core";
-import { Scene, expectEnd } from "../support/fault-scene.ts";
+import { Scene, SHARED, expectEnd } from "../support/fault-scene.ts";
 import type { Journey } from "../support/journey.ts";
 
 /** More than a guest of records writes: what has not changed of it must not come back. */
 const NOISE_BYTES = 16 * 2 ** 20;
 
-const scene = new Scene(
-  {
-    prepare: async (cloud) => {
-      const shared = join(cloud.root, "../shared");
-      await mkdir(shared, { recursive: true });
-      cloud.configure((config) => (config["storage"] = { shared }));
-    },
-  },
-  { noiseBytes: NOISE_BYTES },
-);
+const LATER_MS = 3000;
+
+const scene = new Scene(SHARED, { noiseBytes: NOISE_BYTES });
+
+interface Way {
+  readonly memory: MemoryMethod;
+  readonly storage: StorageMethod;
+  readonly at_ms?: number;
+}
 
 /** Moves the machine while it runs; the guest is not booted anew. Gives the receipt. */
-async function move(
-  journey: Journey,
-  how: { readonly memory: MemoryMethod; readonly storage: StorageMethod },
-): Promise<Receipt> {
+async function move(journey: Journey, how: Way): Promise<Receipt> {
   const boots = (): string[] => [...new Set(journey.acknowledged().map(({ boot }) => boot))];
   assert.equal(boots().length, 1);
   const id = await journey.depart({ mode: "hot", ...how });
@@ -44,17 +39,21 @@ async function move(
   return receipt;
 }
 
-const WAYS: readonly { readonly memory: MemoryMethod; readonly storage: StorageMethod }[] = [
+const WAYS: readonly (Way & { readonly later?: true })[] = [
   { memory: "postcopy", storage: "shared" },
   { memory: "auto", storage: "pull" },
-  { memory: "precopy", storage: "hybrid" },
+  { memory: "precopy", storage: "hybrid", later: true },
   { memory: "postcopy", storage: "push" },
 ];
 
-for (const how of WAYS) {
-  scene.test(`a machine moves while it runs: ${how.memory}, ${how.storage}`, async (journey, t) => {
+for (const { later, ...way } of WAYS) {
+  scene.test(`a machine moves while it runs: ${way.memory}, ${way.storage}`, async (journey, t) => {
+    const how: Way = later === true ? { ...way, at_ms: Date.now() + LATER_MS } : way;
     const receipt = await move(journey, how);
     t.diagnostic(JSON.stringify({ downtime_ms: receipt.downtime_ms, ...receipt.hot }));
+    const entries = (await journey.show(journey.away, receipt.migration))?.journal ?? [];
+    const moving = entries.find(({ state }) => state === "moving");
+    assert.ok((moving?.at_ms ?? 0) >= (how.at_ms ?? 0), "memory does not flow before its time");
     const { memory, storage } = receipt.hot ?? assert.fail();
     // Where little is left after the first pass, post-copy would not shorten the pause.
     if (how.memory === "precopy") assert.equal(memory.method, "precopy");

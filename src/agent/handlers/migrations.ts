@@ -7,9 +7,10 @@ import {
   type StorageMethod,
 } from "#core";
 import { dependenceOf } from "../migrations/hot/dependence.ts";
+import { WAITING } from "../migrations/hot/source-role.ts";
 import { phaseOf, type ProgressBoard } from "../migrations/progress.ts";
 import type { Planned, Route } from "../migrations/planner.ts";
-import type { MigrationRecord } from "../migrations/record.ts";
+import type { HotSourceRecord, MigrationRecord, SourceRecord } from "../migrations/record.ts";
 import type { Parts } from "./parts.ts";
 
 type MigrationOperations = Pick<
@@ -69,15 +70,7 @@ export async function route({ machines }: Parts, input: RouteInput): Promise<Rou
 
 /** @throws `migration.mode-conflict` (misuse) */
 function hotChoiceOf(input: RouteInput): HotChoice | undefined {
-  const { machine, mode, memory, storage, at_ms } = input;
-  if (mode === "hot" && at_ms !== undefined) {
-    const reason =
-      "a machine that moves while it runs does not stop, so no time can be chosen for it";
-    throw new TesseraError("misuse", "migration.mode-conflict", reason, {
-      subject: machine,
-      remedy: "leave --live or --at away",
-    });
-  }
+  const { machine, mode, memory, storage } = input;
   if (mode === "hot") return { memory: memory ?? "auto", storage: storage ?? "hybrid" };
   if (memory === undefined && storage === undefined) return undefined;
   const message = "how memory and user data travel can be chosen for a hot migration only";
@@ -135,16 +128,20 @@ function view(parts: Parts, record: MigrationRecord): Output<"migration.show"> {
   };
 }
 
-/** What depends on another cloud; a machine that is to stop at a chosen time waits for it. */
+/** What depends on another cloud; a machine that is to stop or to leave at a chosen time waits for it. */
 function noteOf(
   { board }: Pick<Parts, "board">,
   record: MigrationRecord,
 ): { readonly note?: string } {
   const dependence = dependenceOf(record, board.streams(record));
   if (dependence !== undefined) return { note: dependence };
-  const at_ms = record.role === "source" && record.phase === "serving" ? record.at_ms : undefined;
-  if (at_ms === undefined) return {};
-  return { note: `the machine is not stopped before ${new Date(at_ms).toISOString()}` };
+  if (record.role !== "source" || !waits(record) || record.at_ms === undefined) return {};
+  const how = record.mode === "hot" ? "does not leave" : "is not stopped";
+  return { note: `the machine ${how} before ${new Date(record.at_ms).toISOString()}` };
+}
+
+function waits(record: SourceRecord | HotSourceRecord): boolean {
+  return record.mode === "hot" ? WAITING.includes(record.phase) : record.phase === "serving";
 }
 
 /** Snapshots at most this often; the last one comes at once. */

@@ -134,7 +134,7 @@ export class Admission {
     return {
       id,
       role: "destination",
-      ...(proposal.mode === "hot" ? { mode: "hot", hot: proposal.hot } : { mode: "cold" }),
+      ...(proposal.mode === "hot" ? this.#hotPart(proposal) : { mode: "cold" }),
       phase: "accepted",
       machine,
       appliance,
@@ -152,6 +152,11 @@ export class Admission {
       wireBytes: 0,
       took_ms: {},
     };
+  }
+
+  #hotPart({ hot, wait_ms = 0 }: Extract<Proposal, { mode: "hot" }>) {
+    const notBefore_ms = this.#tools.world.clock.now() + wait_ms;
+    return { mode: "hot", hot, ...(wait_ms > 0 ? { notBefore_ms } : {}) } as const;
   }
 
   /** Why this cloud would not take the machine. */

@@ -101,7 +101,12 @@ const proposalPart = z.object({
 
 const proposal = z.discriminatedUnion("mode", [
   proposalPart.extend({ mode: z.literal("cold") }),
-  proposalPart.extend({ mode: z.literal("hot"), hot: hotTermsShape }),
+  proposalPart.extend({
+    mode: z.literal("hot"),
+    hot: hotTermsShape,
+    /** The switch does not come before so long from now. */
+    wait_ms: time.optional(),
+  }),
 ]);
 
 const sourceStatus = z.object({

@@ -256,9 +256,12 @@ function rateOf(bwlimit: number | undefined, own: Offer, theirs: Offer | undefin
   return { bitsPerSecond: RATE_ASSUMED, from: "assumed" };
 }
 
-function windowNotes({ at_ms }: Route): string[] {
+function windowNotes({ at_ms, hot }: Route): string[] {
   if (at_ms === undefined) return [];
-  return [`all else moves at once; the machine stops at ${new Date(at_ms).toISOString()}`];
+  const time = new Date(at_ms).toISOString();
+  return hot === undefined
+    ? [`all else moves at once; the machine stops at ${time}`]
+    : [`components and user data move at once; the machine leaves at ${time}`];
 }
 
 function isHere(cloud: string, { name, uuid }: Machine): TesseraError {

@@ -143,6 +143,8 @@ const hotDestinationShape = destinationPart.extend({
   switch: switchShape.optional(),
   /** What was read of the user data block while the machine ran at the source. */
   ahead: z.object({ passes: time, bytes: time, lineage: z.boolean().optional() }).optional(),
+  /** The switch does not come before, by our clock. */
+  notBefore_ms: time.optional(),
   /** What was not here at the switch. */
   staleBytes: time.optional(),
   memory: z.object({ rawBytes: time, wireBytes: time }).optional(),

@@ -8,7 +8,7 @@ import { signReceipt } from "../receipt.ts";
 import type { HotDestinationRecord } from "../record.ts";
 import type { MigrationTools } from "../tools.ts";
 import { attachArriving } from "./arrival.ts";
-import { CopyAhead } from "./copy-ahead.ts";
+import { CopyAhead, untilZero } from "./copy-ahead.ts";
 import { ArrivingDisk, type DiskServer } from "./destination-disk.ts";
 import { ArrivingMemory } from "./destination-memory.ts";
 import { makeHotReceipt } from "./hot-receipt.ts";
@@ -80,7 +80,14 @@ export class Arriving {
     if (!this.#shared) await this.disk.open();
   }
 
-  async #attach(): Promise<Heard> {
+  /** Until the source may be switched, by our clock. */
+  #wait_ms(): number {
+    const { notBefore_ms = 0 } = this.#course.record;
+    return notBefore_ms - this.#tools.world.clock.now();
+  }
+
+  async #attach(signal: AbortSignal): Promise<Heard> {
+    await untilZero(() => this.#wait_ms(), this.#tools.world.clock, signal);
     await attachArriving(this.#tools, this.#course.record);
     await this.memory.begin(undefined);
     this.#listening_ms = this.#tools.world.clock.now();
@@ -88,7 +95,7 @@ export class Arriving {
   }
 
   async copyAhead(signal: AbortSignal): Promise<Heard> {
-    if (this.#shared) return await this.#attach();
+    if (this.#shared) return await this.#attach(signal);
     const { clock } = this.#tools.world;
     const begin_ms = clock.monotonic();
     const { took_ms } = this.#course.record;
@@ -121,6 +128,7 @@ export class Arriving {
       local: device,
       earlier,
       remote: () => this.#remote(),
+      wait_ms: () => this.#wait_ms(),
       fetchMap: (name, signal) => this.#fetchMap(name, signal),
       progress: (doneBytes, totalBytes) =>
         this.#tools.progress(id, {

@@ -6,13 +6,32 @@ import * as fc from "fast-check";
 import { createMemoryDevice, type BlockDevice } from "#block";
 import type { ByteRange, StorageMethod } from "#core";
 import { realWorld } from "#system";
+import type { Clock } from "#core";
 import { CopyAhead } from "./copy-ahead.ts";
+import { PASSES_MAX } from "./source-data.ts";
 
 const BLOCK = 65_536;
 const SIZE = 64 * BLOCK;
 const blocks = fc.uniqueArray(fc.nat(63), { maxLength: 12 });
 const never = new AbortController().signal;
 const block = (index: number): ByteRange => ({ offset: index * BLOCK, length: BLOCK });
+
+/** A time that comes by sleeping alone. */
+class Waiting {
+  left_ms: number;
+  readonly slept_ms: number[] = [];
+  readonly clock: Clock;
+
+  constructor(left_ms: number) {
+    this.left_ms = left_ms;
+    const sleep = async (ms: number, signal?: AbortSignal): Promise<void> => {
+      signal?.throwIfAborted();
+      this.slept_ms.push(ms);
+      this.left_ms -= ms;
+    };
+    this.clock = { ...realWorld().clock, sleep };
+  }
+}
 
 /** A source that notes what is written between two passes. */
 class Disk {
@@ -45,7 +64,7 @@ class Disk {
     for (const index of others) await this.local.write(randomBytes(BLOCK), index * BLOCK);
   }
 
-  ahead(method: StorageMethod, earlier = false): CopyAhead {
+  ahead(method: StorageMethod, earlier = false, waiting?: Waiting): CopyAhead {
     const fetch = async ({ offset, length }: ByteRange): Promise<Uint8Array> => {
       await new Promise((resolve) => setImmediate(resolve));
       if (this.failing > 0) {
@@ -61,7 +80,8 @@ class Disk {
       return hash("sha256", there, "buffer").equals(known) ? "same" : await fetch(range);
     };
     return new CopyAhead({
-      clock: realWorld().clock,
+      clock: waiting?.clock ?? realWorld().clock,
+      wait_ms: () => waiting?.left_ms ?? 0,
       method,
       local: this.local,
       earlier,
@@ -154,6 +174,35 @@ test("whatever an earlier copy holds, and wherever it is left and begun anew, th
     }),
     { numRuns: 50 },
   );
+});
+
+test("before its time it reads on what is written, with shorter and shorter pauses", async () => {
+  const disk = new Disk([[], [3], [4, 5], [6]]);
+  const waiting = new Waiting(60_000);
+  const ahead = disk.ahead("hybrid", false, waiting);
+  await ahead.run(never);
+  assert.deepEqual(waiting.slept_ms, [30_000, 15_000, 10_000, 5_000]);
+  assert.ok(waiting.left_ms <= 0);
+  assert.equal(ahead.passes, 5);
+  assert.deepEqual(
+    disk.asked,
+    [1, 2, 3, 4, 5, 6].map((pass) => `pass-${pass}`),
+  );
+  await disk.check(ahead.rest);
+});
+
+test("before a time that is years away passes never run out, and a pull waits too", async () => {
+  const years_ms = 5 * 365 * 86_400_000;
+  for (const method of ["hybrid", "push", "pull", "shared"] as const) {
+    const disk = new Disk(Array.from({ length: 200 }, (_, pass) => [pass % 64]));
+    const waiting = new Waiting(years_ms);
+    const ahead = disk.ahead(method, false, waiting);
+    await ahead.run(never);
+    assert.ok(waiting.left_ms <= 0);
+    assert.ok(ahead.passes <= PASSES_MAX - 1);
+    assert.ok(Math.max(...waiting.slept_ms) < 2 ** 31);
+    if (ahead.passes > 0) await disk.check(ahead.rest);
+  }
 });
 
 test("an abort ends it", async () => {

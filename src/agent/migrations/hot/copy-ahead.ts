@@ -19,15 +19,19 @@ const READERS = 32;
 /** Of an earlier copy: what is compared is as much as a disk notes as written. */
 const COMPARED_BYTES = BLOCK_BYTES;
 const COMPARERS = 128;
-/** How many passes are allowed. */
+/** How many passes are allowed, each time that it is seen whether the switch pays. */
 const PASSES: Readonly<Record<StorageMethod, number>> = {
   hybrid: 3,
-  push: PASSES_MAX - 1,
+  push: 39,
   pull: 0,
   shared: 0,
 };
 /** What a push leaves to the pause, in seconds of the link. */
 const PUSH_SECONDS = 0.1;
+/** Before a chosen time: what is left of it is halved by each pause, so that the last ones are short. */
+const REST_MS_MIN = 10_000;
+/** Timers take no more than 24 days. */
+const REST_MS_MAX = 20 * 86_400_000;
 
 export interface CopyAheadParts {
   readonly clock: Clock;
@@ -36,6 +40,8 @@ export interface CopyAheadParts {
   /** It holds an earlier copy: what is the same at the source need not travel. */
   readonly earlier: boolean;
   remote(): Pick<RemoteBlocks, "fetch" | "fetchUnless">;
+  /** Until the switch may come; 0 or less: it may. */
+  wait_ms(): number;
   fetchMap(name: string, signal: AbortSignal): Promise<readonly ByteRange[]>;
   progress(doneBytes: number, totalBytes: number): void;
 }
@@ -50,6 +56,8 @@ export class CopyAhead {
   #doneBytes = 0;
   /** Of the pass under way: what has not come. */
   #left: ByteRange[] = [];
+  /** Since it was last seen that the switch pays. */
+  #round = 0;
   #passBytes = 0;
   #began_ms = 0;
   #known = false;
@@ -63,15 +71,34 @@ export class CopyAhead {
     return this.#left;
   }
 
-  /** Resolves when the switch pays. @throws the signal's reason; what the source says */
+  /**
+   * Resolves when the switch pays, and may come; what is written before that is read from time to time.
+   *
+   * @throws the signal's reason; what the source says
+   */
   async run(signal: AbortSignal): Promise<void> {
-    if (PASSES[this.#parts.method] === 0) return;
+    const { clock, method } = this.#parts;
+    if (PASSES[method] === 0) {
+      await untilZero(() => this.#parts.wait_ms(), clock, signal);
+      return;
+    }
     if (!this.#known) await this.#beginFirst(signal);
     for (;;) {
+      await this.#passes(signal);
+      const wait_ms = this.#parts.wait_ms();
+      if (wait_ms <= 0) return;
+      await clock.sleep(restBefore(wait_ms), signal);
+    }
+  }
+
+  async #passes(signal: AbortSignal): Promise<void> {
+    this.#round = 0;
+    while (this.passes + 2 <= PASSES_MAX) {
       await this.#pass(signal);
       const written = await this.#parts.fetchMap(passMap(this.passes + 2), signal);
       const another = this.#isWorthIt(totalLength(written));
       this.passes += 1;
+      this.#round += 1;
       this.#begin(written);
       if (!another) return;
     }
@@ -98,7 +125,7 @@ export class CopyAhead {
     const { clock, method } = this.#parts;
     const seconds = Math.max(1, clock.monotonic() - this.#began_ms) / 1000;
     const { step } = nextStep({
-      pass: this.passes + 1,
+      pass: this.#round + 1,
       dirtyBytes,
       formerDirtyBytes: this.#passBytes,
       dirtyBytesPerSecond: dirtyBytes / seconds,
@@ -165,4 +192,20 @@ export class CopyAhead {
     if (isZero(here)) return await remote.fetch(range, "background", signal);
     return await remote.fetchUnless(range, hash("sha256", here, "buffer"), "background", signal);
   }
+}
+
+/** Waits for a chosen time. @param wait_ms what is left until it */
+export async function untilZero(
+  wait_ms: () => number,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<void> {
+  for (let left = wait_ms(); left > 0; left = wait_ms()) {
+    await clock.sleep(Math.min(left, REST_MS_MAX), signal);
+  }
+}
+
+/** Half of what is left, but no pause so short that passes follow each other for nothing. */
+function restBefore(wait_ms: number): number {
+  return Math.min(wait_ms, Math.max(REST_MS_MIN, wait_ms / 2), REST_MS_MAX);
 }

@@ -9,7 +9,7 @@ import { notOffered } from "../contents.ts";
 const DIRTY = 1;
 const PASS = /^pass-([1-9]\d?)$/;
 /** Most passes that a destination may ask for. */
-export const PASSES_MAX = 40;
+export const PASSES_MAX = 99;
 /** Bytes of the block that were written since the last pass began, or all once there was none. */
 export const STALE_MAP = "stale";
 

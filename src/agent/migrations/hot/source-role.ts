@@ -1,4 +1,4 @@
-import { reportOf, TesseraError, type Json } from "#core";
+import { reportOf, TesseraError, type Json, type World } from "#core";
 import {
   hotEventFromDestination,
   hotSourceEffects,
@@ -40,6 +40,8 @@ const SERVING: readonly HotSourcePhase[] = [
   "handed-over",
   "supplying",
 ];
+/** A chosen time may be waited for. */
+export const WAITING: readonly HotSourcePhase[] = ["proposed", "serving", "copying"];
 /** The machine stands still, for good or until it is brought back. */
 const STANDING: readonly HotSourcePhase[] = ["handed-over", "supplying"];
 const UNDOABLE: readonly HotSourceEffect[] = ["serve", "track-writes", "emigrate", "switch-over"];
@@ -196,6 +198,8 @@ export class HotSourceRole implements Role<HotSourceRecord, HotSourceEvent, HotS
       return { event, ...(error === undefined ? {} : { patch: { error } }) };
     }
     if (event === "peer-ready") return this.#heardReady(record, status);
+    // A destination whose clock is ahead says it again with every status.
+    if (event === "peer-listening" && isEarly(record, this.#tools.world)) return undefined;
     if (event === "peer-armed" && record.phase === "switching" && !this.#standsStill) {
       // Until memory has gone over whole, a link that breaks lets the machine run on here.
       this.#armed = true;
@@ -224,7 +228,8 @@ export class HotSourceRole implements Role<HotSourceRecord, HotSourceEvent, HotS
   }
 
   #proposal({ record }: HotCourse): Json {
-    const { machine, appliance, composed, wasRunning, userData, handOver, hot } = record;
+    const { machine, appliance, composed, wasRunning, userData, handOver, hot, at_ms = 0 } = record;
+    const wait_ms = Math.max(0, at_ms - this.#tools.world.clock.now());
     const data = this.#serving.data();
     if (data === undefined) {
       throw new TesseraError("bug", "migration.not-served", "proposed before the data was offered");
@@ -237,6 +242,7 @@ export class HotSourceRole implements Role<HotSourceRecord, HotSourceEvent, HotS
       composed,
       mode: "hot",
       hot,
+      ...(wait_ms > 0 ? { wait_ms } : {}),
       wasRunning,
       userData,
       handOverDigest: digestOfToken(handOver),
@@ -286,6 +292,11 @@ export class HotSourceRole implements Role<HotSourceRecord, HotSourceEvent, HotS
     await data.close();
     await memory.close();
   }
+}
+
+/** Before its chosen time a machine does not leave. */
+function isEarly({ phase, at_ms = 0 }: HotSourceRecord, { clock }: World): boolean {
+  return WAITING.includes(phase) && clock.now() < at_ms;
 }
 
 function notWhole({ machine }: HotSourceRecord): TesseraError {
