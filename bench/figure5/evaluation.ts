@@ -48,7 +48,7 @@ function takenText(run: KeptRun): string {
     sessionText(run),
     `Load average (one minute) as points were taken: ${spreadOf(loads)}; during a migration the processors were idle for ${spreadOf(idle)} % of their time.`,
     isBusy(run)
-      ? "**The processors were never idle: other work took a part of them.** Bytes do not depend on that; times do, and are upper bounds."
+      ? "**In some of them the processors were hardly idle: other work took a part.** Bytes do not depend on that; times do, and are upper bounds."
       : "There were processors to spare.",
     left.length === 0 ? "" : `Not taken: ${left.join(", ")}.`,
     "Sizes are in MB, times in seconds.",
