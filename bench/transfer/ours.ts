@@ -14,7 +14,7 @@ const PROGRAM = join(import.meta.dirname, "ours-side.ts");
 
 /** As `bin/tessera` starts agents. */
 const NODE_OPTIONS = ["--max-semi-space-size=8"];
-const ENVIRONMENT = { MALLOC_MMAP_THRESHOLD_: "1048576" };
+const ENVIRONMENT = { MALLOC_MMAP_THRESHOLD_: "2097152", MALLOC_TRIM_THRESHOLD_: "16777216" };
 
 /** As the planner has it: description and fragments are JSON. */
 const JSON_RATIO = 0.2;

@@ -1,3 +1,6 @@
+/** Gives memory back, but for so many bytes, which a later call gives back; once all is back, nothing. */
+export type GiveBack = (keptBytes?: number) => void;
+
 /** Memory that several pieces of work share: each waits, in line, until there is room for it. */
 export class MemoryBudget {
   readonly #line: { readonly bytes: number; readonly wake: () => void }[] = [];
@@ -17,9 +20,9 @@ export class MemoryBudget {
 
   /**
    * Resolves, first come first served, when there is room; what is larger than the whole has it
-   * alone. The result gives the memory back, once.
+   * alone.
    */
-  async take(bytes: number, signal?: AbortSignal): Promise<() => void> {
+  async take(bytes: number, signal?: AbortSignal): Promise<GiveBack> {
     signal?.throwIfAborted();
     await new Promise<void>((resolve, reject) => {
       const waiter = { bytes, wake: resolve };
@@ -39,9 +42,10 @@ export class MemoryBudget {
       this.#serve();
     });
     let held = bytes;
-    return () => {
-      this.#usedBytes -= held;
-      held = 0;
+    return (keptBytes = 0) => {
+      const left = Math.min(held, keptBytes);
+      this.#usedBytes -= held - left;
+      held = left;
       this.#serve();
     };
   }

@@ -1,7 +1,7 @@
 /** Large buffers that are used again, so that memory does not wait for the garbage collector. */
 
-/** What a pool should keep: raw bytes and references of the largest pack that there is. */
-export const SPARE_BYTES_MAX = 64 * 2 ** 20;
+/** What a pool should keep: raw bytes and references of two of the largest packs. */
+export const SPARE_BYTES_MAX = 32 * 2 ** 20;
 /** Below this size a buffer is made anew each time. */
 const LEAST_BYTES = 2 ** 20;
 const STEPS_PER_DOUBLING = 4;
@@ -10,6 +10,14 @@ const STEPS_PER_DOUBLING = 4;
 function classOf(bytes: number): number {
   const step = 2 ** Math.max(0, Math.floor(Math.log2(bytes))) / STEPS_PER_DOUBLING;
   return Math.ceil(bytes / step) * step;
+}
+
+/**
+ * Memory that threads may share: moved to one and back it would count as new each time, and the
+ * garbage collector would run for every few packs.
+ */
+function newBuffer(bytes: number): Buffer {
+  return Buffer.from(new SharedArrayBuffer(bytes));
 }
 
 export class BufferPool {
@@ -29,7 +37,7 @@ export class BufferPool {
     const size = classOf(bytes);
     const at = this.#spare.findLastIndex(({ length }) => length >= size && length <= 2 * size);
     const [found] = at < 0 ? [] : this.#spare.splice(at, 1);
-    if (found === undefined) return Buffer.allocUnsafeSlow(size).subarray(0, bytes);
+    if (found === undefined) return newBuffer(size).subarray(0, bytes);
     this.#spareBytes -= found.length;
     return found.subarray(0, bytes);
   }

@@ -19,6 +19,8 @@ const MEMORY_SLOW_BYTES = 288 * MIB;
 export const ENCODING_MEMORY_BYTES = [MEMORY_SLOW_BYTES, MEMORY_BYTES] as const;
 /** With references as large as the pack the trees are worth their memory, many roots are not. */
 const OWN_HASH_LOG = 20;
+/** Windows and what comes out. Two of the largest packs with references go into {@link MEMORY_BYTES}. */
+const BUFFERS_BYTES = 12 * MIB;
 /** Tables are not made smaller than this, whatever the budget. */
 const TABLE_LOG_MIN = 17;
 
@@ -46,7 +48,7 @@ function tableBytes(parameters: SolidParameters): number {
 function packMemoryBytes(plan: PackPlan, parameters: SolidParameters): number {
   const references = referenceBytes(plan);
   const tables = tableBytes(parameters) * (references > 0 ? 2 : 1);
-  const solid = plan.rawBytes + 2 * references + tables + 16 * MIB;
+  const solid = plan.rawBytes + 2 * references + tables + BUFFERS_BYTES;
   if (references === 0) return solid;
   const difference = differenceMemoryBytes(references, plan.rawBytes);
   return Math.max(solid, plan.rawBytes + references + difference);

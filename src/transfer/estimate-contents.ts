@@ -132,7 +132,17 @@ async function choicesOf(
   });
 }
 
-/** Samples of groups that have none yet; each gets its share, by bytes, of what time is left. */
+/**
+ * How much more a raw byte of a kind is worth looking at: packs whose sketches agree little differ
+ * most from each other, and leave the most.
+ */
+const WORTH: Partial<Record<string, number>> = { far: 4, near: 0.25 };
+
+function worthOf({ kind, plans }: Group): number {
+  return rawBytesOf(plans) * (WORTH[kind] ?? 1);
+}
+
+/** Samples of groups that have none yet; each gets its share, by worth, of what time is left. */
 async function takeSamples(
   input: EstimateInput,
   sampler: Sampler,
@@ -141,12 +151,11 @@ async function takeSamples(
 ): Promise<PackSample[]> {
   const { clock } = input;
   const samples: PackSample[] = [];
-  let leftBytes = groups.reduce((sum, { plans }) => sum + rawBytesOf(plans), 0);
-  for (const group of groups.toSorted((a, b) => rawBytesOf(a.plans) - rawBytesOf(b.plans))) {
+  let left = groups.reduce((sum, group) => sum + worthOf(group), 0);
+  for (const group of groups.toSorted((a, b) => worthOf(a) - worthOf(b))) {
     const left_ms = Math.max(0, end_ms - clock.monotonic());
-    const bytes = rawBytesOf(group.plans);
-    const share_ms = (left_ms * bytes) / Math.max(1, leftBytes);
-    leftBytes -= bytes;
+    const share_ms = (left_ms * worthOf(group)) / Math.max(1, left);
+    left -= worthOf(group);
     samples.push(await sampleGroup(group, sampler, { clock, share_ms }));
   }
   return samples;

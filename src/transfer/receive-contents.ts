@@ -112,7 +112,8 @@ class ContentsReceiver {
         const patched = head.references.some(({ base }) => base < this.#bases.count);
         await this.#target.deliver(slicePlan(head, from, to).segments, raw, patched);
         this.#own?.arrived();
-        if (frame !== undefined) this.#stream.recycle(frame);
+        if (frame === undefined) this.#place.buffers.giveBack(raw);
+        else this.#stream.recycle(frame);
         this.#target.account(nameOf(unit), raw.length, unit.wireBytes);
         this.#free(unit);
         onPiece();
@@ -201,11 +202,12 @@ class ContentsReceiver {
     return frame;
   }
 
-  async #decode({ head, from, to, encoded, frame }: Unit): Promise<Uint8Array> {
+  async #decode({ head, from, to, encoded, frame }: Unit): Promise<Buffer> {
     if (frame !== undefined) return decodeDirect(frame, to - from);
     const dictionary = await this.#dictionaryOf(head);
-    const raw = await decodeWhole(head, encoded ?? new Uint8Array(0), dictionary);
-    if (dictionary !== undefined) this.#place.buffers.giveBack(dictionary);
+    const { buffers } = this.#place;
+    const raw = await decodeWhole(head, encoded ?? new Uint8Array(0), { dictionary, buffers });
+    if (dictionary !== undefined) buffers.giveBack(dictionary);
     if (raw !== undefined) return raw;
     throw packInvalid(this.#target.request.component, "a pack does not decompress as announced");
   }
@@ -224,7 +226,7 @@ class ContentsReceiver {
   }
 }
 
-async function decodeDirect(frame: Frame, rawBytes: number): Promise<Uint8Array> {
+async function decodeDirect(frame: Frame, rawBytes: number): Promise<Buffer> {
   const { data } = decodeBytes(frame);
   if ((frame.flags & FLAG_ZSTD) !== 0) return decompress(data, rawBytes);
   if (data.length !== rawBytes) throw violation(`${data.length} bytes in place of ${rawBytes}`);
@@ -238,15 +240,15 @@ const TYPICAL_SHARE = 8;
 async function decodeWhole(
   { kind, rawBytes }: PackHead,
   encoded: Uint8Array,
-  dictionary: Uint8Array | undefined,
-): Promise<Uint8Array | undefined> {
+  { dictionary, buffers }: { dictionary: Buffer | undefined; buffers: BufferPool },
+): Promise<Buffer | undefined> {
   if (kind === "solid") return await decompressFrame(encoded, rawBytes, dictionary);
   const difference = await decompressUpTo(encoded, rawBytes, {
     chunkSize: Math.ceil(rawBytes / TYPICAL_SHARE),
   });
   const references = dictionary?.subarray(1);
   if (difference === undefined || references === undefined) return undefined;
-  const raw = Buffer.allocUnsafeSlow(rawBytes);
+  const raw = buffers.lend(rawBytes);
   return decodeDifference(difference, references, raw) ? raw : undefined;
 }
 

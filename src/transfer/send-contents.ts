@@ -1,5 +1,6 @@
 import { pipelined, type Digest } from "#core";
 import { SOLID_LEVELS, type PackPlan } from "#delta";
+import type { GiveBack } from "./budget.ts";
 import type { CompressionMode } from "./compression.ts";
 import type { ComponentContents, DataSource } from "./contract.ts";
 import type { Encoders } from "./encoders.ts";
@@ -58,13 +59,13 @@ export async function closeAll(opened: readonly ComponentContents[]): Promise<vo
 /** One work unit: a whole solid pack, or a frame of a direct one. Gives its memory back. */
 interface Unit {
   readonly frames: readonly ReadyFrame[];
-  readonly free: () => void;
+  readonly free: GiveBack;
 }
 
 /** What is to be made, with the memory for it. */
 interface Order {
   readonly make: () => Promise<readonly ReadyFrame[]>;
-  readonly free: () => void;
+  readonly free: GiveBack;
 }
 
 /** One stream of contents at its sender. */
@@ -75,7 +76,7 @@ class ContentsSender {
   readonly #stopped = new AbortController();
   readonly #pending: Pending[];
   /** Memory that orders hold: those that are dropped when the stream ends early, too. */
-  readonly #held = new Set<() => void>();
+  readonly #held = new Set<GiveBack>();
 
   constructor(
     session: ContentsSession,
@@ -100,12 +101,12 @@ class ContentsSender {
     this.#held.clear();
   }
 
-  async #take(bytes: number): Promise<() => void> {
+  async #take(bytes: number): Promise<GiveBack> {
     const free = await this.#session.encoders.memory.take(bytes, this.#signal);
     this.#held.add(free);
-    return () => {
-      this.#held.delete(free);
-      free();
+    return (keptBytes = 0) => {
+      if (keptBytes === 0) this.#held.delete(free);
+      free(keptBytes);
     };
   }
 
@@ -159,9 +160,12 @@ class ContentsSender {
   }
 }
 
+/** What was made waits for the link in far less memory than making it took. */
 async function made({ make, free }: Order): Promise<Unit> {
   try {
-    return { frames: await make(), free };
+    const frames = await make();
+    free(frames.flatMap(({ parts }) => parts).reduce((sum, { length }) => sum + length, 0));
+    return { frames, free };
   } catch (cause) {
     free();
     throw cause;
