@@ -36,9 +36,9 @@ export async function prepareKept(
   }
 }
 
-/** Whether a copy of a machine that is elsewhere is here, of whatever age. */
+/** Whether a copy of a machine that is elsewhere is here, of whatever age, and may be used. */
 export async function hasKept(tools: MigrationTools, uuid: string): Promise<boolean> {
-  if (!(await isGone(tools, uuid))) return false;
+  if (tools.lineageBytesMax === 0 || !(await isGone(tools, uuid))) return false;
   const directory = tools.machines.store.directory(uuid);
   return (await keptSize(tools.world, directory)) !== undefined;
 }
@@ -64,12 +64,15 @@ export async function openArriving(
 ): Promise<ArrivingFile> {
   const { world, machines } = tools;
   const directory = machines.store.directory(uuid);
-  const kept = keep
-    ? await openKept(world, directory, sizeBytes).catch((error: unknown) => {
-        world.log.log("warn", "an earlier copy cannot be used", { uuid, ...reportOf(error) });
-        return undefined;
-      })
-    : undefined;
+  // What this migration has read is used in any case.
+  const wanted = tools.lineageBytesMax > 0 || !(await isGone(tools, uuid));
+  const kept =
+    keep && wanted
+      ? await openKept(world, directory, sizeBytes).catch((error: unknown) => {
+          world.log.log("warn", "an earlier copy cannot be used", { uuid, ...reportOf(error) });
+          return undefined;
+        })
+      : undefined;
   if (kept !== undefined) {
     return { device: kept, earlier: true, lineage: await isGone(tools, uuid) };
   }
