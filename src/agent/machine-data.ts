@@ -205,7 +205,7 @@ export async function openKept(
 ): Promise<BlockDevice | undefined> {
   const { files } = world;
   const status = await files.status(rawPath(directory));
-  if (status?.sizeBytes !== sizeBytes) return undefined;
+  if (status?.kind !== "file" || status.sizeBytes !== sizeBytes) return undefined;
   await files.remove(handedPath(directory));
   await files.remove(arrivedPath(directory));
   await joinOverlay(world, directory);

@@ -131,7 +131,7 @@ export const offer = mirrors<core.Offer>()(
 );
 
 const migrationCase = mirrors<core.MigrationCase>()(z.enum(["worst", "average", "best"]));
-export const migrationMode = mirrors<core.MigrationMode>()(z.enum(["cold", "hot"]));
+export const migrationMode = mirrors<core.MigrationMode>()(z.enum(["cold", "warm", "hot"]));
 
 export const memoryMethod = mirrors<core.MemoryMethod>()(z.enum(["precopy", "postcopy", "auto"]));
 export const storageMethod = mirrors<core.StorageMethod>()(

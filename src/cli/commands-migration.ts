@@ -47,6 +47,7 @@ interface RouteOptions {
   readonly to?: string;
   readonly bwlimit?: number;
   readonly live?: boolean;
+  readonly warm?: boolean;
   readonly memory?: MemoryMethod;
   readonly storage?: StorageMethod;
   /** Milliseconds since the Unix epoch. */
@@ -64,6 +65,12 @@ function withRoute({ surroundings }: Bench, command: Command): Command {
     )
     .option("--live", "move it while it runs: its guest notices only a short pause")
     .addOption(
+      new Option(
+        "--warm",
+        "copy its user data while it runs, then stop it for a short time",
+      ).conflicts("live"),
+    )
+    .addOption(
       new Option("--memory <method>", "with --live: when memory moves (default: auto)").choices([
         "precopy",
         "postcopy",
@@ -79,10 +86,11 @@ function withRoute({ surroundings }: Bench, command: Command): Command {
 }
 
 function routeOf(machine: string, options: RouteOptions): Input<"plan.make"> {
-  const { to, bwlimit, at, live, memory, storage } = options;
+  const { to, bwlimit, at, live, warm, memory, storage } = options;
   return {
     machine,
     ...(live === true ? { mode: "hot" } : {}),
+    ...(warm === true ? { mode: "warm" } : {}),
     ...(memory === undefined ? {} : { memory }),
     ...(storage === undefined ? {} : { storage }),
     ...(to === undefined ? {} : { to }),

@@ -60,8 +60,8 @@ export interface Plan {
   readonly notes: readonly string[];
 }
 
-/** Stopped, or running. */
-export type MigrationMode = "cold" | "hot";
+/** Stopped, stopped after its user data block was copied while it ran, or running. */
+export type MigrationMode = "cold" | "warm" | "hot";
 
 /**
  * How the memory of a running machine travels: before the switch, after it, or as fits what is seen

@@ -5,6 +5,8 @@ import { stepper, type Table } from "./table.ts";
  *
  * - `accepted`: resources are reserved; missing components are being fetched.
  * - `composing`: all components are held; the composed image is being cloned.
+ * - `replicating`: of a warm migration alone: the user data block is being brought up to date, again
+ *   and again, while the machine runs at the source.
  * - `prepared`: the destination waits for the source to freeze the user data block.
  * - `receiving`: the user data block is being fetched.
  * - `received`: it is whole, verified and durable; the destination waits for the token.
@@ -18,6 +20,7 @@ import { stepper, type Table } from "./table.ts";
 export type DestinationPhase =
   | "accepted"
   | "composing"
+  | "replicating"
   | "prepared"
   | "receiving"
   | "received"
@@ -41,6 +44,9 @@ export type DestinationEvent =
   | "peer-timeout"
   | "components-held"
   | "composed"
+  /** Of a warm migration, in place of `composed`. */
+  | "composed-warm"
+  | "replicated"
   | "user-data-held"
   | "started"
   /** The hypervisor could not start it, and it never ran here. */
@@ -71,7 +77,8 @@ export const DESTINATION_FENCE = {
 
 export const DESTINATION: Table<DestinationPhase, DestinationEvent> = {
   accepted: { "components-held": "composing", ...DESTINATION_UNDO },
-  composing: { composed: "prepared", ...DESTINATION_UNDO },
+  composing: { composed: "prepared", "composed-warm": "replicating", ...DESTINATION_UNDO },
+  replicating: { replicated: "prepared", ...DESTINATION_UNDO },
   prepared: { "peer-frozen": "receiving", ...DESTINATION_UNDO },
   receiving: { "user-data-held": "received", ...DESTINATION_UNDO },
   received: { "peer-handed-over": "starting", ...DESTINATION_UNDO },
@@ -89,6 +96,8 @@ export const DESTINATION: Table<DestinationPhase, DestinationEvent> = {
 export type DestinationEffect =
   | "fetch-components"
   | "compose"
+  /** Read the user data block while it is written to, until that pays no more. */
+  | "replicate"
   | "fetch-user-data"
   | "start-machine"
   /** Wait for the guest's own word, then make and sign the receipt. */
@@ -100,6 +109,7 @@ export type DestinationEffect =
 const EFFECTS: Readonly<Record<DestinationPhase, readonly DestinationEffect[]>> = {
   accepted: ["fetch-components"],
   composing: ["compose"],
+  replicating: ["replicate"],
   prepared: [],
   receiving: ["fetch-user-data"],
   received: [],

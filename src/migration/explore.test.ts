@@ -6,36 +6,51 @@ import { hotEventFromDestination, hotEventFromSource } from "./hot-status.ts";
 import { SOURCE, sourceEffects, stepSource } from "./source.ts";
 import { eventFromDestination, eventFromSource } from "./status.ts";
 
-exploreMachines("cold", {
-  source: {
-    phases: Object.keys(SOURCE),
-    step: stepSource,
-    effects: sourceEffects,
-    events: {
-      "stop-machine": "stopped",
-      "release-machine": "released",
-      "roll-back": "rolled-back",
-    },
+const COLD_SOURCE = {
+  phases: Object.keys(SOURCE),
+  step: stepSource,
+  effects: sourceEffects,
+  events: {
+    "stop-machine": "stopped",
+    "release-machine": "released",
+    "roll-back": "rolled-back",
   },
-  destination: {
-    phases: Object.keys(DESTINATION),
-    step: stepDestination,
-    effects: destinationEffects,
-    events: {
-      "fetch-components": "components-held",
-      compose: "composed",
-      "fetch-user-data": "user-data-held",
-      "start-machine": "started",
-      "await-ready": "booted",
-      "clean-up": "cleaned",
-      "stop-machine": "stopped",
-    },
+};
+
+const COLD_DESTINATION = {
+  phases: Object.keys(DESTINATION).filter((phase) => phase !== "replicating"),
+  step: stepDestination,
+  effects: destinationEffects,
+  events: {
+    "fetch-components": "components-held",
+    compose: "composed",
+    "fetch-user-data": "user-data-held",
+    "start-machine": "started",
+    "await-ready": "booted",
+    "clean-up": "cleaned",
+    "stop-machine": "stopped",
   },
+};
+
+const COLD = {
+  source: COLD_SOURCE,
+  destination: COLD_DESTINATION,
   eventFromDestination,
   eventFromSource,
   stops: "stop-machine",
   starts: "start-machine",
   waits: "received",
+};
+
+exploreMachines("cold", COLD);
+
+exploreMachines("warm", {
+  ...COLD,
+  destination: {
+    ...COLD_DESTINATION,
+    phases: Object.keys(DESTINATION),
+    events: { ...COLD_DESTINATION.events, compose: "composed-warm", replicate: "replicated" },
+  },
 });
 
 exploreMachines("hot", {

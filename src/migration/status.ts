@@ -11,6 +11,7 @@ import type { SourceEvent, SourcePhase } from "./source.ts";
 const TO_SOURCE: Readonly<Record<DestinationPhase, SourceEvent>> = {
   accepted: "peer-accepted",
   composing: "peer-accepted",
+  replicating: "peer-accepted",
   prepared: "peer-prepared",
   receiving: "peer-prepared",
   received: "peer-received",

@@ -1,4 +1,5 @@
 /** The real tables of cold and of hot migrations, as a course steps through them. */
+import type { MigrationMode } from "#core";
 import {
   destinationEffects,
   eventFromDestination,
@@ -69,6 +70,6 @@ const HOT: Sides = {
   fromDestination: hotEventFromDestination as Sides["fromDestination"],
 };
 
-export function sidesOf({ plan }: { readonly plan: { readonly mode: "cold" | "hot" } }): Sides {
+export function sidesOf({ plan }: { readonly plan: { readonly mode: MigrationMode } }): Sides {
   return plan.mode === "hot" ? HOT : COLD;
 }

@@ -40,7 +40,7 @@ async function move(journey: Journey, how: Way): Promise<Receipt> {
 }
 
 const WAYS: readonly (Way & { readonly later?: true })[] = [
-  { memory: "postcopy", storage: "shared" },
+  { memory: "precopy", storage: "shared" },
   { memory: "auto", storage: "pull" },
   { memory: "precopy", storage: "hybrid", later: true },
   { memory: "postcopy", storage: "push" },
@@ -72,6 +72,23 @@ for (const { later, ...way } of WAYS) {
     if (how.storage === "pull") assert.ok(storage.backgroundBytes + storage.demandedBytes > 0);
   });
 }
+
+scene.test(
+  "a machine moves warm, there and back, to the copies that were left",
+  async (journey) => {
+    // It came hot and writes to a plain file; the second time it writes to an overlay.
+    for (const way of ["there", "back"]) {
+      const id = await journey.depart({ mode: "warm" });
+      assert.ok(id !== undefined);
+      await expectEnd(journey, id, "completed");
+      const receipt = (await journey.show(journey.home, id))?.receipt?.receipt;
+      assert.deepEqual([receipt?.mode, receipt?.stop], ["warm", "graceful"], way);
+      const { bytes = NOISE_BYTES, lineage } = receipt?.userData ?? {};
+      assert.equal(lineage, true, way);
+      assert.ok(bytes < NOISE_BYTES, `${way}: ${bytes} bytes of user data`);
+    }
+  },
+);
 
 scene.test("a machine that does not run is refused by name", async ({ home, away, uuid }) => {
   await home.call("machine.stop", { machine: uuid });

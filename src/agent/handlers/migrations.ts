@@ -62,6 +62,7 @@ export async function route({ machines }: Parts, input: RouteInput): Promise<Rou
   return {
     machine,
     ...(hot === undefined ? {} : { hot }),
+    ...(input.mode === "warm" ? { warm: true } : {}),
     ...(to === undefined ? {} : { to }),
     ...(bwlimit === undefined ? {} : { bwlimit }),
     ...(at_ms === undefined ? {} : { at_ms }),

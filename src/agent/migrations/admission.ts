@@ -134,7 +134,7 @@ export class Admission {
     return {
       id,
       role: "destination",
-      ...(proposal.mode === "hot" ? this.#hotPart(proposal) : { mode: "cold" }),
+      ...this.#modePart(proposal),
       phase: "accepted",
       machine,
       appliance,
@@ -154,9 +154,14 @@ export class Admission {
     };
   }
 
-  #hotPart({ hot, wait_ms = 0 }: Extract<Proposal, { mode: "hot" }>) {
+  #modePart(proposal: Proposal) {
+    if (proposal.mode === "cold") return { mode: "cold" } as const;
+    const { wait_ms = 0 } = proposal;
     const notBefore_ms = this.#tools.world.clock.now() + wait_ms;
-    return { mode: "hot", hot, ...(wait_ms > 0 ? { notBefore_ms } : {}) } as const;
+    const waits = wait_ms > 0 ? { notBefore_ms } : {};
+    return proposal.mode === "warm"
+      ? ({ mode: "warm", ...waits } as const)
+      : ({ mode: "hot", hot: proposal.hot, ...waits } as const);
   }
 
   /** Why this cloud would not take the machine. */

@@ -30,12 +30,20 @@ import { makeReceipt, signReceipt } from "./receipt.ts";
 import type { DestinationRecord } from "./record.ts";
 import { fenceMachine, landMachine, removeIncoming } from "./landing.ts";
 import type { MigrationTools } from "./tools.ts";
+import { Replica } from "./warm/replica.ts";
 
 type DestinationCourse = Course<DestinationRecord, DestinationEvent>;
 type Heard = Happening<DestinationRecord, DestinationEvent>;
 
-const FETCHING: readonly DestinationPhase[] = ["accepted", "receiving"];
-const UNDOABLE: readonly DestinationEffect[] = ["fetch-components", "compose", "fetch-user-data"];
+const FETCHING: readonly DestinationPhase[] = ["accepted", "replicating", "receiving"];
+const UNDOABLE: readonly DestinationEffect[] = [
+  "fetch-components",
+  "compose",
+  "replicate",
+  "fetch-user-data",
+];
+/** The files of a machine that runs, read at a bad moment; and readers that the source's move ended. */
+const AGAIN = ["transfer.source-failed", "transfer.cancelled", "transfer.closing"];
 
 /** The destination's effects and words; one instance for each course. */
 export class DestinationRole implements Role<
@@ -45,6 +53,7 @@ export class DestinationRole implements Role<
 > {
   readonly #tools: MigrationTools;
   readonly #receiver: ReceiverHolder;
+  #replica: Replica | undefined;
   #refusals = 0;
 
   constructor(tools: MigrationTools) {
@@ -64,8 +73,11 @@ export class DestinationRole implements Role<
       case "fetch-components":
         return await fetchComponents(this.#tools, this.#receiver, course, signal);
       case "compose":
-        return await composeProven(this.#tools, course.record);
+        return await this.#compose(course.record);
+      case "replicate":
+        return await this.#replicaOf(course).replicate(signal);
       case "fetch-user-data":
+        if (course.record.mode === "warm") return await this.#replicaOf(course).complete(signal);
         return await fetchUserData(this.#tools, this.#receiver, course, signal);
       case "start-machine":
         await this.#receiver.close();
@@ -82,6 +94,16 @@ export class DestinationRole implements Role<
     }
   }
 
+  async #compose(record: DestinationRecord): Promise<Heard> {
+    const heard = await composeProven(this.#tools, record);
+    return record.mode === "warm" ? { ...heard, event: "composed-warm" } : heard;
+  }
+
+  #replicaOf(course: DestinationCourse): Replica {
+    this.#replica ??= new Replica(this.#tools, this.#receiver, course);
+    return this.#replica;
+  }
+
   prepare(): Promise<void> {
     return Promise.resolve();
   }
@@ -94,7 +116,8 @@ export class DestinationRole implements Role<
 
   /** A restarted source refuses the old token until its status has told us the new one. */
   #mayBeMoved(error: TesseraError): boolean {
-    if (!mayHaveMoved(error)) return false;
+    const again = this.#replica !== undefined && AGAIN.some((code) => hasCode(error, code));
+    if (!again && !mayHaveMoved(error)) return false;
     this.#refusals += 1;
     void this.#receiver.close();
     return this.#refusals <= REFUSALS_MAX;

@@ -244,7 +244,7 @@ test("strangers and malformed messages are refused, and leave nothing", async (t
   }
   assert.equal(await ask("plan-get", "any", { version: 1 }), "migration.message-invalid");
   assert.equal(
-    await ask("session-initiate", crypto.randomUUID(), { ...proposal, version: 3 }),
+    await ask("session-initiate", crypto.randomUUID(), { ...proposal, version: 4 }),
     "migration.version-unsupported",
   );
   // The machine that is coming cannot be claimed by another migration.

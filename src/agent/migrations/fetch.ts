@@ -131,7 +131,10 @@ async function helpFor(tools: MigrationTools, course: DestinationCourse): Promis
 }
 
 /** The file has its final name only once it is verified: a crash came after that. */
-async function reportOfWhole({ world }: MigrationTools, path: string): Promise<UserDataReport> {
+export async function reportOfWhole(
+  { world }: MigrationTools,
+  path: string,
+): Promise<UserDataReport> {
   const device = await openFileDevice(world, path, { readOnly: true });
   try {
     const { digest, allocatedBytes } = await userDataDigest(device);

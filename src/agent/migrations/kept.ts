@@ -43,6 +43,28 @@ export async function hasKept(tools: MigrationTools, uuid: string): Promise<bool
   return (await keptSize(tools.world, directory)) !== undefined;
 }
 
+/**
+ * Moves the copy of a machine that is gone to `path`, where it becomes a part of what arrives.
+ *
+ * @returns whether there was one that may be used
+ */
+export async function takeKept(
+  tools: MigrationTools,
+  { uuid, sizeBytes, path }: { uuid: string; sizeBytes: number; path: string },
+): Promise<boolean> {
+  const { world, machines } = tools;
+  if (!(await hasKept(tools, uuid))) return false;
+  try {
+    const device = await openKept(world, machines.store.directory(uuid), sizeBytes);
+    await device?.close();
+    if (device !== undefined) await world.files.rename(machines.store.dataPath(uuid), path);
+    return device !== undefined;
+  } catch (error) {
+    world.log.log("warn", "an earlier copy cannot be used", { uuid, ...reportOf(error) });
+    return false;
+  }
+}
+
 /** A disk for a machine that arrives while it runs. */
 export interface ArrivingFile {
   readonly device: BlockDevice;

@@ -10,7 +10,7 @@
  *       | session-info {status} ...            <->     |   repeated, in both directions
  *
  * Version rule: a question or proposal bears the lowest version that has all that it uses: 1 for a cold
- * migration, 2 for a hot one. A receiver answers a question of a higher version than it speaks with an
+ * migration, 2 for a hot one, 3 for a warm one. A receiver answers a question of a higher version than it speaks with an
  * objection, and refuses such a proposal with `migration.version-unsupported`; members that it does not
  * know are ignored. So a cloud that speaks 1 alone takes cold migrations as ever.
  */
@@ -32,10 +32,10 @@ import { componentSignatureShape, endpointShape, stopShape } from "./record.ts";
 import { probeAnswerShape, probeQuestionShape } from "./shared-probe.ts";
 
 /** The highest version that we speak. */
-export const MIGRATION_VERSION = 2;
+export const MIGRATION_VERSION = 3;
 
 /** The lowest version that has what a migration of this mode needs. */
-export const VERSIONS: Readonly<Record<MigrationMode, number>> = { cold: 1, hot: 2 };
+export const VERSIONS: Readonly<Record<MigrationMode, number>> = { cold: 1, hot: 2, warm: 3 };
 
 /** Most components that are named as bases for one. */
 export const BASES_MAX = 16;
@@ -101,6 +101,8 @@ const proposalPart = z.object({
 
 const proposal = z.discriminatedUnion("mode", [
   proposalPart.extend({ mode: z.literal("cold") }),
+  /** `wait_ms`: the machine is not stopped before so long from now. */
+  proposalPart.extend({ mode: z.literal("warm"), wait_ms: time.optional() }),
   proposalPart.extend({
     mode: z.literal("hot"),
     hot: hotTermsShape,

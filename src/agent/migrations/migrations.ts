@@ -44,6 +44,7 @@ type AnyCourse =
 const COMING: readonly (DestinationPhase | HotDestinationPhase)[] = [
   "accepted",
   "composing",
+  "replicating",
   "prepared",
   "receiving",
   "received",
@@ -188,7 +189,9 @@ export class Migrations {
     return {
       id,
       role: "source",
-      ...(planned.terms === undefined ? { mode: "cold" } : { mode: "hot", hot: planned.terms }),
+      ...(planned.terms === undefined
+        ? { mode: planned.plan.mode === "warm" ? "warm" : "cold" }
+        : { mode: "hot", hot: planned.terms }),
       phase: "proposed",
       machine: { uuid, name, created_ms },
       appliance,

@@ -7,6 +7,7 @@ import {
   type Digest,
   type HotChoice,
   type Machine,
+  type MigrationMode,
   type Offer,
   type Plan,
 } from "#core";
@@ -33,6 +34,8 @@ export interface Route {
   readonly bwlimit?: number;
   /** The machine is to run meanwhile; absent: it is stopped. */
   readonly hot?: HotChoice;
+  /** Its user data block is replicated while it runs; then it is stopped for a short time. */
+  readonly warm?: true;
   /** The machine is not stopped before. */
   readonly at_ms?: number;
   /** What the others have left when this machine comes; as they announce when absent. */
@@ -71,6 +74,7 @@ export class Planner {
     const own = await this.#offer();
     const considered = route.to === undefined ? this.#rank(route, userData, own) : undefined;
     const to = route.to ?? chosenOf(considered ?? [], route.machine);
+    if (route.warm === true) requireRunning(this.#tools, route.machine);
     const description = await describe(this.#tools, route);
     const answer = await this.#answerOf(route, to, userData, description);
     const terms = description && termsOf(route, description, answer);
@@ -83,7 +87,7 @@ export class Planner {
       machine: route.machine.uuid,
       source: this.#tools.cloud,
       destination: to,
-      mode: terms === undefined ? "cold" : "hot",
+      mode: modeOf(route),
       ...(planned === undefined ? {} : { hot: planned.hot }),
       appliance: route.machine.appliance,
       held: answer.held,
@@ -116,15 +120,20 @@ export class Planner {
 
   /** Asks; where storage is to be shared, it is proven to be. */
   async #answerOf(
-    { machine, hot }: Route,
+    route: Route,
     to: string,
     { sizeBytes, allocatedBytes }: UserDataBlock,
     description: HotDescription | undefined,
   ): Promise<PlanAnswer> {
-    if (hot?.storage !== "shared") return await this.ask(to, machine, allocatedBytes, description);
+    const { machine, hot } = route;
+    const mode = modeOf(route);
+    if (hot?.storage !== "shared") {
+      const more = { mode, ...(description && { hot: description }) };
+      return await this.#ask(to, machine, allocatedBytes, more);
+    }
     const probe = await SharedProbe.begin(this.#tools, machine, sizeBytes);
     try {
-      const more = { ...(description && { hot: description }), shared: probe.question };
+      const more = { mode, ...(description && { hot: description }), shared: probe.question };
       const answer = await this.#ask(to, machine, allocatedBytes, more);
       const objection = await probe.objection(answer.shared);
       if (objection === undefined) return answer;
@@ -134,24 +143,26 @@ export class Planner {
     }
   }
 
-  async ask(
-    cloud: string,
-    machine: Machine,
-    userDataBytes: number,
-    hot?: HotDescription,
-  ): Promise<PlanAnswer> {
-    return await this.#ask(cloud, machine, userDataBytes, hot === undefined ? {} : { hot });
+  async ask(cloud: string, machine: Machine, userDataBytes: number): Promise<PlanAnswer> {
+    return await this.#ask(cloud, machine, userDataBytes, { mode: "cold" });
   }
 
   async #ask(
     cloud: string,
     machine: Machine,
     userDataBytes: number,
-    more: { readonly hot?: HotDescription; readonly shared?: ProbeQuestion },
+    {
+      mode,
+      ...more
+    }: {
+      readonly mode: MigrationMode;
+      readonly hot?: HotDescription;
+      readonly shared?: ProbeQuestion;
+    },
   ): Promise<PlanAnswer> {
     const { transport, world } = this.#tools;
     const { uuid, name, appliance } = machine;
-    const version = VERSIONS[more.hot === undefined ? "cold" : "hot"];
+    const version = VERSIONS[mode];
     const signatures = await signaturesOf(this.#tools, appliance);
     const question = {
       version,
@@ -256,12 +267,34 @@ function rateOf(bwlimit: number | undefined, own: Offer, theirs: Offer | undefin
   return { bitsPerSecond: RATE_ASSUMED, from: "assumed" };
 }
 
-function windowNotes({ at_ms, hot }: Route): string[] {
-  if (at_ms === undefined) return [];
-  const time = new Date(at_ms).toISOString();
-  return hot === undefined
-    ? [`all else moves at once; the machine stops at ${time}`]
-    : [`components and user data move at once; the machine leaves at ${time}`];
+function modeOf({ hot, warm }: Route): MigrationMode {
+  if (hot !== undefined) return "hot";
+  return warm === true ? "warm" : "cold";
+}
+
+/** @throws `migration.machine-stopped` (misuse) */
+function requireRunning({ machines }: MigrationTools, { uuid, name }: Machine): void {
+  if (machines.running(uuid) !== undefined) return;
+  const message = `machine "${name}" does not run, so nothing is gained by moving it warm`;
+  throw new TesseraError("misuse", "migration.machine-stopped", message, {
+    subject: uuid,
+    remedy: "move it cold, without --warm",
+  });
+}
+
+function windowNotes(route: Route): string[] {
+  const { at_ms } = route;
+  const mode = modeOf(route);
+  const warm =
+    "the machine runs while its user data block is copied; then it stops, and what has changed " +
+    "follows once both sides have read the block";
+  const time = new Date(at_ms ?? 0).toISOString();
+  const window = {
+    cold: `all else moves at once; the machine stops at ${time}`,
+    warm: `components and user data move at once; the machine stops at ${time}`,
+    hot: `components and user data move at once; the machine leaves at ${time}`,
+  };
+  return [...(mode === "warm" ? [warm] : []), ...(at_ms === undefined ? [] : [window[mode]])];
 }
 
 function isHere(cloud: string, { name, uuid }: Machine): TesseraError {

@@ -170,6 +170,7 @@ const PHASES: Readonly<Record<string, Phase>> = {
   serving: "components",
   accepted: "components",
   composing: "compose",
+  replicating: "userData",
   prepared: "stop",
   stopping: "stop",
   frozen: "userData",

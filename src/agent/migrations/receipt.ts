@@ -26,7 +26,7 @@ export function makeReceipt(record: DestinationRecord, cloud: string, ended_ms: 
   const { digest, sizeBytes, allocatedBytes, wireBytes, lineage = false } = userData;
   return {
     ...receiptPart(record, cloud, ended_ms),
-    mode: "cold",
+    mode: record.mode,
     userData: {
       digest,
       sizeBytes,

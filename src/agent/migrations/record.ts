@@ -72,7 +72,7 @@ const sourcePart = z.object({
 
 const sourceShape = sourcePart.extend({
   /** Records of before hot migration lack it. */
-  mode: z.literal("cold").default("cold"),
+  mode: z.enum(["cold", "warm"]).default("cold"),
   phase: z.enum(Object.keys(SOURCE) as [SourcePhase, ...SourcePhase[]]),
   stop: z.object({ how: stopShape, took_ms: time, off_ms: time }).optional(),
 });
@@ -122,7 +122,13 @@ const destinationPart = z.object({
 
 const destinationShape = destinationPart.extend({
   /** Records of before hot migration lack it. */
-  mode: z.literal("cold").default("cold"),
+  mode: z.enum(["cold", "warm"]).default("cold"),
+  /** Of a warm one: the machine is not stopped before, by our clock. */
+  notBefore_ms: time.optional(),
+  /** What came of the user data block while the machine ran. */
+  replica: z
+    .object({ passes: time, bytes: time, wireBytes: time, lineage: z.boolean() })
+    .optional(),
   phase: z.enum(Object.keys(DESTINATION) as [DestinationPhase, ...DestinationPhase[]]),
   userData: z
     .object({

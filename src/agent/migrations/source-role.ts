@@ -21,9 +21,11 @@ import {
 import { evictKept, releaseData } from "./kept.ts";
 import { countersign } from "./receipt.ts";
 import type { SourceRecord } from "./record.ts";
-import { Serving } from "./serving.ts";
+import { notOffered } from "./contents.ts";
+import { Serving, type OwnSource } from "./serving.ts";
 import { digestOfToken } from "./token.ts";
 import type { MigrationTools } from "./tools.ts";
+import { FROZEN_MAP, LIVE_MAP } from "./warm/replica.ts";
 
 type SourceCourse = Course<SourceRecord, SourceEvent>;
 type Heard = Happening<SourceRecord, SourceEvent>;
@@ -152,18 +154,24 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
       throw new TesseraError("bug", "migration.not-served", "proposed before the data was offered");
     }
     const proposal: Proposal = {
-      version: VERSIONS.cold,
+      ...this.#modeOf(course.record),
+      version: VERSIONS[course.record.mode],
       machine,
       appliance,
       signatures: this.#serving.signatures(),
       composed,
-      mode: "cold",
       wasRunning,
       userData,
       handOverDigest: digestOfToken(handOver),
       data,
     };
     return encode(proposal);
+  }
+
+  #modeOf({ mode, at_ms = 0 }: SourceRecord) {
+    if (mode === "cold") return { mode } as const;
+    const wait_ms = Math.max(0, at_ms - this.#tools.world.clock.now());
+    return { mode, ...(wait_ms > 0 ? { wait_ms } : {}) } as const;
   }
 
   async #serve(course: SourceCourse): Promise<void> {
@@ -176,7 +184,29 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
           subject: machine.uuid,
         });
       },
+      ...(course.record.mode === "warm" ? this.#replicated(course) : {}),
     });
+  }
+
+  /** The files as they are at each moment: of a machine that runs only a last comparison counts. */
+  #replicated(course: SourceCourse): Pick<OwnSource, "openBlocks" | "openMap"> {
+    const { machines } = this.#tools;
+    const { uuid } = course.record.machine;
+    return {
+      openBlocks: async () => await machines.openData(uuid),
+      openMap: async (name) => {
+        if (name !== LIVE_MAP && name !== FROZEN_MAP) throw notOffered(`"${name}"`);
+        if (name === FROZEN_MAP && course.record.phase !== "frozen") {
+          throw new TesseraError("misuse", "transfer.not-ready", "the machine has not stopped yet");
+        }
+        const device = await machines.openData(uuid);
+        try {
+          return await device.allocated();
+        } finally {
+          await device.close();
+        }
+      },
+    };
   }
 
   async #stopMachine(record: SourceRecord, signal: AbortSignal): Promise<Heard> {

@@ -206,6 +206,6 @@ export async function untilZero(
 }
 
 /** Half of what is left, but no pause so short that passes follow each other for nothing. */
-function restBefore(wait_ms: number): number {
+export function restBefore(wait_ms: number): number {
   return Math.min(wait_ms, Math.max(REST_MS_MIN, wait_ms / 2), REST_MS_MAX);
 }
