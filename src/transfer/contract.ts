@@ -32,7 +32,7 @@ export interface DataSource {
   openBlocks?(): Promise<BlockDevice>;
   /**
    * The stream of a hypervisor whose machine migrates, and its return path. A call may come while an
-   * earlier tunnel is still open, when the receiver knows of a cut first: the later one counts.
+   * earlier tunnel is still open, when the receiver has begun anew: the later one counts.
    * Absent: no memory is offered.
    */
   openMemory?(): Promise<MemoryTunnel>;
@@ -188,36 +188,40 @@ export interface RemoteBlocks {
 
 /**
  * A connection of two hypervisors, seen from the side of one of them: bytes in order one way, and a
- * return path. It ends with the connection that carries it: a hypervisor that recovers needs another.
+ * return path. It outlives the data connections that carry it, as long as both agents live; what is on
+ * its way when one breaks is sent again over the next. While there is none both directions stand still.
  */
 export interface MemoryTunnel {
   /**
    * To be taken once, by one taker, and each chunk is the taker's to keep. Ends when the hypervisor
    * at the source has written all. Not to ask for the next is the back-pressure.
    *
-   * @throws why the tunnel has ended before: `transfer.link-lost`, `transfer.cancelled` and others
+   * @throws why the tunnel has ended before: `transfer.cancelled`, `transfer.tunnel-lost` and others
    */
   readonly chunks: AsyncIterable<Uint8Array>;
   /**
    * Sends bytes towards the hypervisor at the source, in the order of the calls and before all data;
-   * resolves when they are on their way, or, at the source, when the hypervisor has them.
+   * resolves when they are on their way or kept for the next connection, or, at the source, when the
+   * hypervisor has them.
    *
    * @throws why the tunnel has ended
    */
   reply(bytes: Uint8Array): Promise<void>;
   /** Ends the tunnel, if it has not ended; `chunks` ends or fails. @param reason absent: all is well */
   close(reason?: unknown): Promise<void>;
+  /** At the source: told when a connection carries the tunnel, and when none does any more. */
+  carried?(isCarried: boolean): void;
 }
 
 /** The part of a receiver that serves machines which cross while they run. */
 export interface HotReceiver extends BlocksReceiver {
   /**
-   * Opens a tunnel to the source's hypervisor, once there is a connection. It does not survive a cut,
-   * and must be closed unless its chunks have ended or failed. It takes one of the session's eight
-   * streams.
+   * Opens a tunnel to the source's hypervisor, once there is a connection. It goes on over the next
+   * connection after a cut, while its chunks are taken, and must be closed unless they have ended or
+   * failed. It takes one of the session's eight streams.
    *
    * @param signal ends the tunnel at any time
-   * @throws `transfer.not-offered`, `transfer.link-lost` and other errors of the session
+   * @throws `transfer.not-offered` and other errors of the session
    */
   tunnelMemory(signal: AbortSignal): Promise<MemoryTunnel>;
   /**

@@ -72,10 +72,10 @@ test("tokens are 32 random bytes; the kept state holds none of them", () => {
 });
 
 test("versions: the highest in common, or none", () => {
-  assert.equal(chooseVersion({ min: 3, max: 3 }), 3);
-  assert.equal(chooseVersion({ min: 1, max: 9 }), 3);
-  assert.equal(chooseVersion({ min: 1, max: 2 }), undefined);
-  assert.equal(chooseVersion({ min: 4, max: 9 }), undefined);
+  assert.equal(chooseVersion({ min: 4, max: 4 }), 4);
+  assert.equal(chooseVersion({ min: 1, max: 9 }), 4);
+  assert.equal(chooseVersion({ min: 1, max: 3 }), undefined);
+  assert.equal(chooseVersion({ min: 5, max: 9 }), undefined);
 });
 
 function levelAt(bitsPerSecond: number, cores = 1): number | undefined {

@@ -153,7 +153,7 @@ test("a WELCOME that is lost locks nobody out", async () => {
 test("other versions, roles and protocols are refused with a reason", async () => {
   const server = await clouds.serving(sourceOf([BYTES]));
   const cases = [
-    [{ protocol: { min: 4, max: 9 } }, "transfer.version-unsupported"],
+    [{ protocol: { min: 5, max: 9 } }, "transfer.version-unsupported"],
     [{ role: "sender" }, "transfer.role-unsupported"],
     [{ role: "spy" }, "transfer.protocol-violation"],
     [{ session: "m9" }, "transfer.not-offered"],
@@ -181,7 +181,7 @@ test("other versions, roles and protocols are refused with a reason", async () =
   socket.write(hello(clouds.token, { protocol: { min: 1, max: 7 }, features: ["later"] }));
   while (frames.length === 0) await once(socket, "data");
   const welcome = JSON.parse(frames[0]?.payload.toString() ?? "") as object;
-  assert.deepEqual({ ...welcome, token: "" }, { protocol: 3, features: [], token: "" });
+  assert.deepEqual({ ...welcome, token: "" }, { protocol: 4, features: [], token: "" });
   socket.destroy();
 });
 

@@ -1,20 +1,19 @@
 /** The tunnel of a hypervisor's stream, over real sessions. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { PassThrough } from "node:stream";
 import { once } from "node:events";
 import { after, before, test } from "node:test";
 import * as fc from "fast-check";
-import { TesseraError } from "#core";
-import type { DataSource, MemoryTunnel } from "./contract.ts";
-import { Clouds, MIB, digestOf, portOf, soon, sourceOf } from "./fixture.suite.ts";
-import type { Frame } from "./frame.ts";
+import type { TesseraError } from "#core";
+import type { DataSource } from "./contract.ts";
+import { Clouds, MIB, digestOf, memoryResume, portOf, soon, sourceOf } from "./fixture.suite.ts";
+import { aheadBytes } from "./ahead.ts";
 import { liar, type Script } from "./liar.suite.ts";
 import { bytesPrefix, encodeJson } from "./messages.ts";
 import { FLAG_ZSTD, REPLY_BYTES_MAX, REPLY_WINDOW_BYTES, TYPE } from "./protocol.ts";
 import { startRelay } from "./relay.suite.ts";
-import { ReplyQueue, ReplyWindow, encodeTaken } from "./return-path.ts";
-import { aheadBytes } from "./send-memory.ts";
+import { encodeTaken } from "./return-path.ts";
+import { hypervisor, until } from "./tunnel.suite.ts";
 
 let clouds: Clouds;
 before(async () => {
@@ -22,51 +21,10 @@ before(async () => {
 });
 after(() => clouds[Symbol.asyncDispose]());
 
-/** The source's hypervisor: writes to one pipe, reads replies from another. */
-function hypervisor() {
-  const out = new PassThrough({ highWaterMark: 64 * 1024 });
-  const replies: Buffer[] = [];
-  const closed = Promise.withResolvers<unknown>();
-  let gate: Promise<void> = Promise.resolve();
-  const tunnel: MemoryTunnel = {
-    chunks: out,
-    reply: async (bytes) => {
-      await gate;
-      replies.push(Buffer.from(bytes));
-    },
-    close: (reason) => {
-      closed.resolve(reason);
-      out.destroy();
-      return Promise.resolve();
-    },
-  };
-  const source: DataSource = { ...sourceOf([]), openMemory: () => Promise.resolve(tunnel) };
-  return {
-    source,
-    out,
-    replies,
-    closed: closed.promise,
-    holdReplies: (until: Promise<void>) => {
-      gate = until;
-    },
-    write: async (bytes: Uint8Array) => {
-      if (!out.write(bytes)) await once(out, "drain");
-    },
-  };
-}
-
 async function collect(chunks: AsyncIterable<Uint8Array>): Promise<Buffer> {
   const pieces: Uint8Array[] = [];
   for await (const chunk of chunks) pieces.push(chunk);
   return Buffer.concat(pieces);
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  const signal = soon();
-  while (!condition()) {
-    signal.throwIfAborted();
-    await new Promise((resolve) => setImmediate(resolve));
-  }
 }
 
 test("chunks of any size come in order and whole, replies go back, and both end well", async () => {
@@ -197,32 +155,126 @@ test("replies go on while the chunks wait", async () => {
   await tunnel.close();
 });
 
-test("a cut at any byte fails both ends by name, and the next tunnel is a new one", async () => {
-  for (const cutAfter of fc.sample(fc.integer({ min: 5_000, max: 900_000 }), 12)) {
-    const { source, write, closed } = hypervisor();
-    await using own = await Clouds.start();
-    const server = await own.serving(source);
-    const relay = await startRelay({ target: { host: "127.0.0.1", port: portOf(server) } });
-    own.onDispose(() => relay.close());
-    const receiver = own.receiving(relay.port);
-    const tunnel = await receiver.tunnelMemory(soon());
-    const all = randomBytes(2 * MIB);
-    const writing = write(all).catch(() => undefined);
-    relay.cutAfter(cutAfter);
-    const came: Uint8Array[] = [];
-    const taking = (async () => {
-      for await (const chunk of tunnel.chunks) came.push(chunk);
-    })();
-    await assert.rejects(taking, { code: "transfer.link-lost" });
-    const got = Buffer.concat(came);
-    assert.ok(got.equals(all.subarray(0, got.length)));
-    await assert.rejects(tunnel.reply(Buffer.alloc(1)), { code: "transfer.link-lost" });
-    const reason = await closed;
-    assert.ok(reason instanceof TesseraError && reason.code.startsWith("transfer."));
-    await writing;
-    const again = await receiver.tunnelMemory(soon());
-    await again.close();
+/** A cloud whose sender is reached through a relay; the next connection is cut after so many bytes. */
+async function throughRelay(source: DataSource) {
+  const own = await Clouds.start();
+  const server = await own.serving(source);
+  const relay = await startRelay({ target: { host: "127.0.0.1", port: portOf(server) } });
+  own.onDispose(() => relay.close());
+  return { own, server, relay, receiver: own.receiving(relay.port) };
+}
+
+test("cuts at any byte, again and again: neither hypervisor loses or sees anything twice", async () => {
+  const { source, out, replies, closed, write } = hypervisor();
+  const { own, relay, receiver } = await throughRelay(source);
+  await using _ = own;
+  const tunnel = await receiver.tunnelMemory(soon());
+  const all = randomBytes(6 * MIB);
+  const sent = randomBytes(400_000);
+  const cuts = fc.sample(fc.integer({ min: 1, max: 400_000 }), 8);
+  const writing = (async () => {
+    for (let at = 0; at < all.length; at += 50_000) await write(all.subarray(at, at + 50_000));
+    await until(() => Buffer.concat(replies).length === sent.length);
+    out.end();
+  })();
+  const replying = (async () => {
+    for (let at = 0; at < sent.length; at += 7_000) {
+      await tunnel.reply(sent.subarray(at, at + 7_000));
+    }
+  })();
+  const came: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of tunnel.chunks) {
+    came.push(chunk);
+    bytes += chunk.length;
+    if (bytes > (8 - cuts.length) * 500_000 && cuts.length > 0) relay.cutAfter(cuts.pop() ?? 0);
   }
+  await Promise.all([writing, replying]);
+  assert.equal(digestOf(Buffer.concat(came)), digestOf(all));
+  assert.equal(digestOf(Buffer.concat(replies)), digestOf(sent));
+  assert.equal(await closed, undefined);
+  assert.ok(relay.connections() > 1, "it was cut");
+});
+
+test("while nothing carries it a tunnel holds up both hypervisors, and its source is told", async () => {
+  const { source, out, replies, carried } = hypervisor();
+  const { own, relay, receiver } = await throughRelay(source);
+  await using _ = own;
+  const tunnel = await receiver.tunnelMemory(soon());
+  const chunks = tunnel.chunks[Symbol.asyncIterator]();
+  out.write(Buffer.from("before"));
+  assert.equal(Buffer.from((await chunks.next()).value as Uint8Array).toString(), "before");
+  assert.deepEqual(carried, [true]);
+  relay.cutAll();
+  await until(() => carried.length === 2);
+  let replied = 0;
+  const replying = (async () => {
+    for (; replied < 10; replied += 1) await tunnel.reply(Buffer.alloc(REPLY_BYTES_MAX, replied));
+  })();
+  await until(() => replied === 3);
+  out.write(Buffer.from("after"));
+  assert.equal(Buffer.from((await chunks.next()).value as Uint8Array).toString(), "after");
+  await replying;
+  await until(() => Buffer.concat(replies).length === 10 * REPLY_BYTES_MAX);
+  assert.deepEqual(carried, [true, false, true]);
+  await tunnel.close();
+});
+
+test("what is on its way when the last bytes have been written is not lost by a cut", async () => {
+  const { source, out, closed } = hypervisor();
+  const { own, relay, receiver } = await throughRelay(source);
+  await using _ = own;
+  const tunnel = await receiver.tunnelMemory(soon());
+  const all = randomBytes(MIB);
+  out.end(all);
+  const came: Uint8Array[] = [];
+  for await (const chunk of tunnel.chunks) {
+    if (came.length === 0) relay.cutAll();
+    came.push(chunk);
+  }
+  assert.equal(digestOf(Buffer.concat(came)), digestOf(all));
+  assert.equal(await closed, undefined);
+});
+
+test("a session that is offered anew knows nothing of the tunnel, and says so", async () => {
+  const one = hypervisor();
+  const { own, server, relay, receiver } = await throughRelay(one.source);
+  await using _ = own;
+  const tunnel = await receiver.tunnelMemory(soon());
+  one.out.write(Buffer.from("some"));
+  const chunks = tunnel.chunks[Symbol.asyncIterator]();
+  await chunks.next();
+  relay.setFrozen(true);
+  await server.withdraw("m1");
+  const withdrawn = (await one.closed) as TesseraError;
+  assert.equal(withdrawn.code, "transfer.not-offered");
+  const { token, receiver: peer } = own;
+  const offer = { id: "m1", token, peerCertificate: peer.certificate };
+  await server.offer({ ...offer, source: hypervisor().source });
+  relay.cutAll();
+  relay.setFrozen(false);
+  await assert.rejects(chunks.next(), ({ code }: TesseraError) =>
+    ["transfer.token-refused", "transfer.tunnel-lost", "transfer.not-offered"].includes(code),
+  );
+  await assert.rejects(tunnel.reply(Buffer.alloc(1)));
+});
+
+test("a receiver that was started anew begins another tunnel, and the one before ends", async () => {
+  const one = hypervisor();
+  const two = hypervisor();
+  const sources = [one, two];
+  const openMemory = () => sources.shift()?.source.openMemory?.() ?? Promise.reject(new Error());
+  const { own, relay, server } = await throughRelay({ ...one.source, openMemory });
+  await using _ = own;
+  const resume = memoryResume();
+  await own.receiving(relay.port, { resume }).tunnelMemory(soon());
+  relay.cutAll();
+  await until(() => one.carried.length === 2);
+  const second = await own.receiving(portOf(server), { resume }).tunnelMemory(soon());
+  assert.equal(((await one.closed) as TesseraError).code, "transfer.cancelled");
+  two.out.end(Buffer.from("anew"));
+  assert.equal((await collect(second.chunks)).toString(), "anew");
+  assert.equal(await two.closed, undefined);
 });
 
 test("either side may give the tunnel up", async () => {
@@ -284,9 +336,14 @@ function bytes(offset: number, raw: number, data: number, flags = 0) {
 }
 
 test("a lying sender ends the tunnel by a violation", async () => {
-  const opened = [TYPE.OPENED, encodeJson({}), 0] as const;
+  const openedAt = (replied: number, taken: number) =>
+    [TYPE.OPENED, encodeJson({ replied, taken }), 0] as const;
+  const opened = openedAt(0, 0);
   const answers = [
     [bytes(0, 10, 10)],
+    [openedAt(1, 0)],
+    [openedAt(0, 1)],
+    [[TYPE.OPENED, encodeJson({}), 0] as const],
     [opened, opened],
     [opened, bytes(1, 10, 10)],
     [opened, bytes(0, 10, 9)],
@@ -305,23 +362,4 @@ test("a lying sender ends the tunnel by a violation", async () => {
     const used = (async () => collect((await receiver.tunnelMemory(soon())).chunks))();
     await assert.rejects(used, { code: "transfer.protocol-violation" });
   }
-});
-
-function frameOf(payload: Buffer): Frame {
-  return { type: TYPE.REPLY, flags: 0, stream: 1, length: payload.length, payload };
-}
-
-test("replies beyond the window, and more taken than sent, are refused", async () => {
-  const queue = new ReplyQueue();
-  const one = frameOf(Buffer.alloc(1));
-  for (let bytes = 65; bytes <= REPLY_WINDOW_BYTES; bytes += 65) queue.take(one);
-  assert.throws(() => queue.take(one), { code: "transfer.protocol-violation" });
-  const { bytes, costBytes } = (await queue.next()) ?? assert.fail();
-  assert.equal(costBytes, bytes.length * 65);
-  queue.close();
-  assert.equal(await queue.next(), undefined);
-
-  const window = new ReplyWindow();
-  const taken = (bytes: number) => window.taken(frameOf(encodeTaken(bytes)));
-  assert.throws(() => taken(1), { code: "transfer.protocol-violation" });
 });

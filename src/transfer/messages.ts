@@ -67,7 +67,8 @@ const Bases = z.array(DigestText).max(BASES_MAX).readonly();
  * - `userData`: the blocks from `block` on; `lineage` is the digest of the copy that the receiver
  *   still has; `references` says that pages of the appliance's components may be named;
  * - `blocks`: single reads of the user data block, which READ asks for;
- * - `memory`: a tunnel for a hypervisor's stream, with REPLY for its return path;
+ * - `memory`: carries `tunnel`, for a hypervisor's stream with REPLY for its return path, from the
+ *   byte `from` on;
  * - `map`: where the user data block has what `name` says.
  */
 export const OpenSchema = z.discriminatedUnion("kind", [
@@ -109,7 +110,13 @@ export const OpenSchema = z.discriminatedUnion("kind", [
     references: z.boolean().optional(),
   }),
   z.object({ kind: z.literal("blocks"), credit: Credit, priority: PriorityNumber }),
-  z.object({ kind: z.literal("memory"), credit: Credit, priority: PriorityNumber }),
+  z.object({
+    kind: z.literal("memory"),
+    tunnel: Token,
+    from: Size,
+    credit: Credit,
+    priority: PriorityNumber,
+  }),
   z.object({
     kind: z.literal("map"),
     name: z.string().regex(/^[a-z][a-z0-9-]{0,31}$/),
@@ -151,7 +158,8 @@ export const UserDataOpenedSchema = z
 /** Of the disk that is read. */
 export const BlocksOpenedSchema = z.object({ sizeBytes: z.int().min(1) });
 
-export const MemoryOpenedSchema = z.object({});
+/** What the sender has of the return path, and what its hypervisor has taken. */
+export const MemoryOpenedSchema = z.object({ replied: Size, taken: Size });
 /** Of the encoded map before compression. */
 export const MapOpenedSchema = z.object({ sizeBytes: z.int().min(1).max(MAP_BYTES_MAX) });
 
@@ -228,7 +236,7 @@ export function decodeCredit({ payload }: Frame): Credit {
 }
 
 /** @throws `transfer.protocol-violation` above 2^53 - 1 */
-function readSize(payload: Buffer, at: number): number {
+export function readSize(payload: Buffer, at: number): number {
   const value = Number(payload.readBigUInt64BE(at));
   if (!Number.isSafeInteger(value)) throw violation("a number is above 2^53 - 1");
   return value;

@@ -32,7 +32,7 @@
 export const ALPN = "tessera/1";
 
 /** The content versions that this implementation speaks. */
-export const CONTENT_VERSIONS = { min: 3, max: 3 } as const;
+export const CONTENT_VERSIONS = { min: 4, max: 4 } as const;
 
 /** READ may carry the digest of what the receiver has, and DATA may say that it is the same. */
 export const FEATURE_SAME = "same";
@@ -104,8 +104,13 @@ export const READS_MAX = 1024;
 export const EXTENTS_MAX = 2 ** 20;
 export const MAP_BYTES_MAX = 16 * 2 ** 20 + 1024;
 /** Most bytes of one REPLY, and of all that the sender has not delivered, with their costs. */
+export const REPLY_PREFIX_BYTES = 8;
 export const REPLY_BYTES_MAX = 2 ** 16;
 export const REPLY_WINDOW_BYTES = 2 ** 18;
+/** Most that a sender keeps of a tunnel, until it is told to be taken, with the frames' costs. */
+export const TUNNEL_KEPT_BYTES = 16 * 2 ** 20;
+/** After so many bytes at most this receiver tells that it has taken them. */
+export const TUNNEL_TOLD_BYTES = 2 ** 18;
 /** Most connections of one session. */
 export const LANES_MAX = 8;
 
@@ -170,8 +175,11 @@ export const FRAME_RULES: ReadonlyMap<number, FrameRule> = new Map<FrameType, Fr
   [TYPE.WANT, rule("WANT", "stream", 1, WANT_BYTES_MAX)],
   [TYPE.READ, rule("READ", "stream", 16, 48)],
   [TYPE.CANCEL, rule("CANCEL", "stream", 4, 4)],
-  [TYPE.REPLY, rule("REPLY", "stream", 1, REPLY_BYTES_MAX)],
-  [TYPE.TAKEN, rule("TAKEN", "stream", 4, 4)],
+  [
+    TYPE.REPLY,
+    rule("REPLY", "stream", REPLY_PREFIX_BYTES + 1, REPLY_PREFIX_BYTES + REPLY_BYTES_MAX),
+  ],
+  [TYPE.TAKEN, rule("TAKEN", "stream", 8, 8)],
   [
     TYPE.BYTES,
     rule("BYTES", "stream", 12, BYTES_PREFIX_BYTES + RAW_BYTES_MAX, FLAG_ZSTD | FLAG_DICTIONARY),

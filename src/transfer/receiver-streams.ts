@@ -4,7 +4,7 @@ import { peerError, violation } from "./errors.ts";
 import type { Frame } from "./frame.ts";
 import { decodeError, encodeCredit, encodeError, encodeJson, type Open } from "./messages.ts";
 import { FRAME_COST_BYTES, HEADER_BYTES, TYPE, WINDOW_BYTES, type FrameType } from "./protocol.ts";
-import type { ReplyWindow } from "./return-path.ts";
+import type { ReplyPath } from "./return-path.ts";
 import { CreditWindow, type WindowBudget } from "./window.ts";
 
 const DATA_TYPES: readonly FrameType[] = [
@@ -43,7 +43,7 @@ export class IncomingStream {
   #failure: { readonly reason: unknown } | undefined;
   #wake = (): void => undefined;
   /** What may be replied; only of a tunnel. */
-  replies: ReplyWindow | undefined;
+  replies: ReplyPath | undefined;
   /** Bytes of this stream's frames so far, headers included. */
   wireBytes = 0;
 
@@ -163,7 +163,7 @@ export class Receiver {
     return this.#streams.size;
   }
 
-  /** A tunnel is open, which would not outlive the connection. */
+  /** A tunnel is open, in which it may be quiet for long. */
   get carriesTunnel(): boolean {
     return [...this.#streams.values()].some(({ replies }) => replies !== undefined);
   }

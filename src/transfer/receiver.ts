@@ -40,6 +40,7 @@ import { receiveUserData } from "./receive-user-data.ts";
 import type { Receiver } from "./receiver-streams.ts";
 import { SessionBlocks } from "./remote-blocks.ts";
 import { Slots } from "./slots.ts";
+import { newToken } from "./tokens.ts";
 import { UserDataTarget } from "./user-data-target.ts";
 
 export interface ReceiverOptions {
@@ -179,10 +180,19 @@ class DiallingReceiver implements DataReceiver, HotReceiver {
       this.#link.succeeded();
       this.#onProgress({ stream: "memory", totalBytes: 0, ...done });
     };
-    const carried = this.#slots.run(async () => {
-      const receiver = await this.#link.acquire(signal);
-      await receiveMemory(receiver, opened.resolve, { signal, onPiece });
-    });
+    const carried = this.#slots.run(() =>
+      receiveMemory(
+        {
+          id: newToken(this.#world.random),
+          acquire: (life) => this.#link.acquire(life),
+          signal,
+          onPiece,
+          onCut: (cause) =>
+            this.#world.log.log("info", "a tunnel's connection broke; it goes on", { cause }),
+        },
+        opened.resolve,
+      ),
+    );
     carried.catch(opened.reject);
     return opened.promise;
   }

@@ -1,21 +1,25 @@
-/** The return path of a tunnel: REPLY and TAKEN; see doc/data-protocol.md, "Memory". */
+/** The return path of a tunnel, and what both sides tell; see doc/data-protocol.md, "Memory". */
 import { violation } from "./errors.ts";
 import type { Frame } from "./frame.ts";
-import { FRAME_COST_BYTES, REPLY_BYTES_MAX, REPLY_WINDOW_BYTES } from "./protocol.ts";
+import { readSize } from "./messages.ts";
+import { REPLY_BYTES_MAX, REPLY_PREFIX_BYTES, REPLY_WINDOW_BYTES } from "./protocol.ts";
+import { costOf, SentBytes } from "./sent-bytes.ts";
 
-/** What a REPLY of so many bytes takes of the window. */
-function costOf(length: number): number {
-  return length + FRAME_COST_BYTES;
-}
-
-export function encodeTaken(amountBytes: number): Buffer {
-  const payload = Buffer.allocUnsafe(4);
-  payload.writeUInt32BE(amountBytes);
+export function encodeTaken(takenBytes: number): Buffer {
+  const payload = Buffer.allocUnsafe(8);
+  payload.writeBigUInt64BE(BigInt(takenBytes));
   return payload;
 }
 
-function decodeTaken({ payload }: Frame): number {
-  return payload.readUInt32BE(0);
+/** @throws `transfer.protocol-violation` */
+export function decodeTaken({ payload }: Frame): number {
+  return readSize(payload, 0);
+}
+
+export function encodeReply(offset: number, bytes: Uint8Array): Buffer {
+  const prefix = Buffer.allocUnsafe(REPLY_PREFIX_BYTES);
+  prefix.writeBigUInt64BE(BigInt(offset));
+  return Buffer.concat([prefix, bytes]);
 }
 
 /** Replies that have come to the sender and are not delivered. */
@@ -23,14 +27,32 @@ export class ReplyQueue {
   readonly #waiting: Buffer[] = [];
   /** Of those in hand, too. */
   #windowBytes = REPLY_WINDOW_BYTES;
+  #receivedBytes = 0;
+  #takenBytes = 0;
   #closed = false;
   #wake = (): void => undefined;
 
-  /** @throws `transfer.protocol-violation` beyond the window */
+  /** All that has come. */
+  get receivedBytes(): number {
+    return this.#receivedBytes;
+  }
+
+  /** All that the hypervisor has taken. */
+  get takenBytes(): number {
+    return this.#takenBytes;
+  }
+
+  /** @throws `transfer.protocol-violation` beyond the window, and for what is not next */
   take({ payload }: Frame): void {
-    this.#windowBytes -= costOf(payload.length);
+    const offset = readSize(payload, 0);
+    const bytes = payload.subarray(REPLY_PREFIX_BYTES);
+    if (offset !== this.#receivedBytes) {
+      throw violation(`a reply at ${offset} where ${this.#receivedBytes} was due`);
+    }
+    this.#windowBytes -= costOf(bytes.length);
     if (this.#windowBytes < 0) throw violation("more replies than the window covers");
-    this.#waiting.push(payload);
+    this.#receivedBytes += bytes.length;
+    this.#waiting.push(bytes);
     this.#wake();
   }
 
@@ -46,8 +68,9 @@ export class ReplyQueue {
   }
 
   /** They have been delivered: as much may come again. */
-  delivered(costBytes: number): void {
+  delivered({ bytes, costBytes }: { readonly bytes: Buffer; readonly costBytes: number }): void {
     this.#windowBytes += costBytes;
+    this.#takenBytes += bytes.length;
   }
 
   close(): void {
@@ -57,43 +80,76 @@ export class ReplyQueue {
   }
 }
 
-/** What the receiver may still reply before the sender has delivered some of it. */
-export class ReplyWindow {
-  #leftBytes = REPLY_WINDOW_BYTES;
+/** Sends bytes of the return path over whatever connection there is. */
+type SendReply = (payload: Buffer) => void;
+
+/** The return path at the receiver: what the sender has not delivered is kept, within the window. */
+export class ReplyPath {
+  readonly #sent = new SentBytes(REPLY_WINDOW_BYTES);
+  #send: SendReply | undefined;
   #failure: { readonly reason: unknown } | undefined;
   #wake = (): void => undefined;
-  #sent: Promise<void> = Promise.resolve();
+  #former: Promise<void> = Promise.resolve();
 
   /** TAKEN has come. @throws `transfer.protocol-violation` for more than was sent */
   taken(frame: Frame): void {
-    this.#leftBytes += decodeTaken(frame);
-    if (this.#leftBytes > REPLY_WINDOW_BYTES) throw violation("replies taken that were not sent");
+    this.#taken(decodeTaken(frame));
+  }
+
+  #taken(upTo: number): void {
+    this.#sent.taken(upTo);
     this.#wake();
   }
 
   /**
-   * Sends bytes in order, in pieces, each when the window covers it. Resolves when all are sent.
+   * Goes on over another stream, whose OPENED says what the sender has and its hypervisor has taken.
+   *
+   * @throws `transfer.protocol-violation` for what cannot be
+   */
+  resume(opened: { readonly replied: number; readonly taken: number }, send: SendReply): void {
+    if (opened.taken > opened.replied) throw violation("more replies taken than have come");
+    this.#taken(opened.taken);
+    this.#sent.resume(opened.replied);
+    for (let at = opened.replied; ;) {
+      const piece = this.#sent.at(at);
+      if (piece === undefined) break;
+      send(encodeReply(at, piece));
+      at += piece.length;
+    }
+    this.#send = send;
+  }
+
+  /** Nothing is sent until {@link resume}; what is replied meanwhile is kept. */
+  pause(): void {
+    this.#send = undefined;
+  }
+
+  /**
+   * Sends bytes in order, in pieces, each when the window covers it. Resolves when all are sent or
+   * kept to be sent.
    *
    * @throws the reason of {@link fail}
    */
-  async send(bytes: Uint8Array, send: (piece: Uint8Array) => void): Promise<void> {
-    const before = this.#sent;
+  async send(bytes: Uint8Array): Promise<void> {
+    const former = this.#former;
     const sending = (async () => {
-      await before;
+      await former;
       for (let at = 0; at < bytes.length; at += REPLY_BYTES_MAX) {
-        const piece = bytes.subarray(at, at + REPLY_BYTES_MAX);
-        await this.#spend(costOf(piece.length));
-        send(piece);
+        const piece = Buffer.from(bytes.subarray(at, at + REPLY_BYTES_MAX));
+        await this.#room(piece.length);
+        const offset = this.#sent.add(piece);
+        this.#send?.(encodeReply(offset, piece));
       }
       this.#check();
     })();
-    this.#sent = sending.catch(() => undefined);
+    this.#former = sending.catch(() => undefined);
     await sending;
   }
 
   /** Whoever waits, or sends later, learns of it. */
   fail(reason: unknown): void {
     this.#failure ??= { reason };
+    this.#send = undefined;
     this.#wake();
   }
 
@@ -101,12 +157,11 @@ export class ReplyWindow {
     if (this.#failure !== undefined) throw this.#failure.reason;
   }
 
-  async #spend(costBytes: number): Promise<void> {
+  async #room(lengthBytes: number): Promise<void> {
     this.#check();
-    while (this.#leftBytes < costBytes) {
+    while (!this.#sent.hasRoomFor(lengthBytes)) {
       await new Promise<void>((resolve) => (this.#wake = resolve));
       this.#check();
     }
-    this.#leftBytes -= costBytes;
   }
 }

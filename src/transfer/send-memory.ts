@@ -1,184 +1,88 @@
-import { linkBitsPerSecond } from "./meter.ts";
-import type { DataSource, MemoryTunnel } from "./contract.ts";
+import { aheadBytes } from "./ahead.ts";
+import type { DataSource } from "./contract.ts";
 import { peerError } from "./errors.ts";
-import { bytesPrefix } from "./messages.ts";
-import { FRAME_COST_BYTES, TYPE } from "./protocol.ts";
-import { ReplyQueue, encodeTaken } from "./return-path.ts";
+import { linkBitsPerSecond } from "./meter.ts";
+import { SenderTunnel } from "./sender-tunnel.ts";
 import type { OutgoingStream, SenderLink } from "./sender-stream.ts";
 
-/** Most bytes that are joined to one frame. */
-const FRAME_BYTES_MAX = 256 * 1024;
-/**
- * What is taken from the hypervisor ahead of the link: what the link carries in this time, within
- * bounds. A page that a guest waits for comes behind it, in the same stream.
- */
-const AHEAD_ms = 20;
-const AHEAD_BYTES_MIN = 64 * 1024;
-const AHEAD_BYTES_MAX = 512 * 1024;
-
-/** Undefined where the rate is not known. Pure. */
-export function aheadBytes(bitsPerSecond: number | undefined): number {
-  if (bitsPerSecond === undefined) return AHEAD_BYTES_MIN;
-  const bytes = (bitsPerSecond / 8) * (AHEAD_ms / 1000);
-  return Math.min(AHEAD_BYTES_MAX, Math.max(AHEAD_BYTES_MIN, bytes));
+/** What the receiver says of the tunnel that it wants carried. */
+export interface TunnelRequest {
+  /** Its name. */
+  readonly tunnel: string;
+  /** The bytes that the receiver has. */
+  readonly from: number;
 }
 
-/**
- * Between the hypervisor and the link: what comes while the link is busy is joined, what comes while
- * it is idle leaves at once.
- */
-class Ahead {
-  readonly #bytesMax: () => number;
-  readonly #chunks: Uint8Array[] = [];
-  #costBytes = 0;
-  #over: { readonly reason: unknown } | { readonly reason?: never } | undefined;
-  #hasRoom = (): void => undefined;
-  #hasNews = (): void => undefined;
+type Source = Pick<SenderLink, "meter"> & { readonly source: DataSource };
 
-  constructor(bytesMax: () => number) {
-    this.#bytesMax = bytesMax;
-  }
+interface Held {
+  readonly id: string;
+  readonly opening: Promise<SenderTunnel>;
+}
 
-  /** Resolves when more may be put. @throws the reason of {@link fail} */
-  async put(chunk: Uint8Array): Promise<void> {
-    if (chunk.length > 0) this.#chunks.push(chunk);
-    this.#costBytes += chunk.length + FRAME_COST_BYTES;
-    this.#hasNews();
-    while (this.#costBytes >= this.#bytesMax() && this.#over === undefined) {
-      await new Promise<void>((resolve) => (this.#hasRoom = resolve));
+/** The tunnel of a session, which outlives the connections that carry it. */
+export class SenderTunnels {
+  #held: Held | undefined;
+  #over: unknown;
+
+  /**
+   * Carries a hypervisor's stream to the receiver, and the receiver's replies back, until the stream
+   * ends or either side gives it up. Of a tunnel that another connection may carry on nothing is lost.
+   *
+   * @throws `transfer.not-offered`, `transfer.tunnel-lost`, what the tunnel throws, and the reason
+   *   why the stream has ended
+   */
+  async carry(stream: OutgoingStream, request: TunnelRequest, from: Source): Promise<void> {
+    const held = this.#hold(request, from);
+    try {
+      const tunnel = await held.opening;
+      await tunnel.carry(stream, request.from);
+    } catch (cause) {
+      await this.#letGo(held, cause, stream);
+      throw cause;
     }
-    this.#check();
+    this.#forget(held);
   }
 
-  /** Nothing more will be put. */
-  end(): void {
-    this.#over ??= {};
-    this.#hasNews();
+  /** Where nobody carries it on it is over. */
+  async #letGo(held: Held, cause: unknown, { isGivenUp }: OutgoingStream): Promise<void> {
+    const tunnel = await held.opening.catch(() => undefined);
+    if (isGivenUp) await tunnel?.close(cause);
+    if (tunnel === undefined || tunnel.isOver) this.#forget(held);
   }
 
-  /** As {@link end}, and what waits is dropped. */
-  fail(reason: unknown): void {
-    if (this.#over === undefined || !("reason" in this.#over)) this.#over = { reason };
-    this.#hasNews();
-    this.#hasRoom();
+  #forget(held: Held): void {
+    if (this.#held === held) this.#held = undefined;
   }
 
-  /** What there is, as much as goes into one frame; undefined at the end. */
-  async take(): Promise<readonly Uint8Array[] | undefined> {
-    while (this.#chunks.length === 0 && this.#over === undefined) {
-      await new Promise<void>((resolve) => (this.#hasNews = resolve));
+  /** The tunnel of that name, or a new one in the place of the former. */
+  #hold({ tunnel: id, from }: TunnelRequest, { source, meter }: Source): Held {
+    if (this.#over !== undefined) throw this.#over;
+    if (this.#held?.id === id) return this.#held;
+    if (from > 0) throw peerError("tunnel-lost", "the tunnel does not exist any more");
+    if (source.openMemory === undefined) {
+      throw peerError("not-offered", "no memory is offered in this session");
     }
-    this.#check();
-    const taken = this.#chunks.length === 0 ? undefined : this.#cut();
-    this.#hasRoom();
-    return taken;
+    const former = this.#held;
+    const ahead = (): number => aheadBytes(linkBitsPerSecond(meter.rate()));
+    const opening = source.openMemory().then((tunnel) => new SenderTunnel(tunnel, ahead));
+    opening.catch(() => undefined);
+    this.#held = { id, opening };
+    void former?.opening.then(
+      (tunnel) => tunnel.close(peerError("cancelled", "another tunnel takes its place")),
+      () => undefined,
+    );
+    return this.#held;
   }
 
-  #cut(): readonly Uint8Array[] {
-    const parts: Uint8Array[] = [];
-    for (let left = FRAME_BYTES_MAX; left > 0;) {
-      const chunk = this.#chunks[0];
-      if (chunk === undefined) break;
-      const part = chunk.subarray(0, left);
-      parts.push(part);
-      left -= part.length;
-      this.#costBytes -= part.length;
-      if (part.length < chunk.length) this.#chunks[0] = chunk.subarray(part.length);
-      else {
-        this.#chunks.shift();
-        this.#costBytes -= FRAME_COST_BYTES;
-      }
-    }
-    return parts;
+  /** The session is over. */
+  close(reason: unknown): void {
+    this.#over = reason;
+    const held = this.#held;
+    this.#held = undefined;
+    void held?.opening.then(
+      (tunnel) => tunnel.close(reason),
+      () => undefined,
+    );
   }
-
-  #check(): void {
-    if (this.#over !== undefined && "reason" in this.#over) throw this.#over.reason;
-  }
-}
-
-/** Never rejects: a failure is told to `ahead`. */
-async function pull(chunks: AsyncIterable<Uint8Array>, ahead: Ahead): Promise<void> {
-  try {
-    for await (const chunk of chunks) await ahead.put(chunk);
-    ahead.end();
-  } catch (cause) {
-    ahead.fail(cause);
-  }
-}
-
-/** Brings replies to the hypervisor. Never rejects: a failure is told to `ahead`. */
-async function answer(
-  stream: OutgoingStream,
-  tunnel: MemoryTunnel,
-  { replies, ahead }: { readonly replies: ReplyQueue; readonly ahead: Ahead },
-): Promise<void> {
-  try {
-    for (;;) {
-      const next = await replies.next();
-      if (next === undefined) return;
-      await tunnel.reply(next.bytes);
-      replies.delivered(next.costBytes);
-      stream.send(TYPE.TAKEN, encodeTaken(next.costBytes));
-    }
-  } catch (cause) {
-    ahead.fail(cause);
-  }
-}
-
-async function sendChunks(stream: OutgoingStream, ahead: Ahead): Promise<void> {
-  for (let offset = 0; ;) {
-    const parts = await ahead.take();
-    if (parts === undefined) break;
-    const length = parts.reduce((sum, part) => sum + part.length, 0);
-    const frame = { type: TYPE.BYTES, flags: 0, parts: [bytesPrefix(offset, length), ...parts] };
-    await stream.data(frame, length);
-    offset += length;
-  }
-  stream.ended({});
-}
-
-async function carry(
-  stream: OutgoingStream,
-  tunnel: MemoryTunnel,
-  { replies, meter }: { readonly replies: ReplyQueue; readonly meter: SenderLink["meter"] },
-): Promise<void> {
-  const ahead = new Ahead(() => aheadBytes(linkBitsPerSecond(meter.rate())));
-  const abort = (): void => ahead.fail(stream.signal.reason);
-  stream.signal.throwIfAborted();
-  stream.signal.addEventListener("abort", abort, { once: true });
-  stream.opened("memory", {}, { doneBytes: 0, totalBytes: 0 });
-  void pull(tunnel.chunks, ahead);
-  void answer(stream, tunnel, { replies, ahead });
-  try {
-    await sendChunks(stream, ahead);
-  } finally {
-    stream.signal.removeEventListener("abort", abort);
-    replies.close();
-    ahead.fail(peerError("cancelled", "the tunnel is over"));
-  }
-}
-
-/**
- * Carries a hypervisor's stream to the receiver, and the receiver's replies back, until the stream
- * ends or either side gives it up. The tunnel is closed in any case.
- *
- * @throws `transfer.not-offered`, what the tunnel throws, and the reason why the stream has ended
- */
-export async function sendMemory(
-  stream: OutgoingStream,
-  { source, meter }: Pick<SenderLink, "meter"> & { readonly source: DataSource },
-): Promise<void> {
-  const { replies = new ReplyQueue() } = stream;
-  if (source.openMemory === undefined) {
-    throw peerError("not-offered", "no memory is offered in this session");
-  }
-  const tunnel = await source.openMemory();
-  try {
-    await carry(stream, tunnel, { replies, meter });
-  } catch (cause) {
-    await tunnel.close(cause);
-    throw cause;
-  }
-  await tunnel.close();
 }

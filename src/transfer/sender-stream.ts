@@ -14,8 +14,8 @@ import {
   type FrameType,
   type Priority,
 } from "./protocol.ts";
-import type { ReplyQueue } from "./return-path.ts";
 import type { ReadQueue } from "./send-reads.ts";
+import type { SenderTunnel } from "./sender-tunnel.ts";
 import type { DataFrame } from "./writer.ts";
 
 /** What all streams of a session at its sender share. */
@@ -43,8 +43,8 @@ export class OutgoingStream {
   readonly #priority: Priority;
   /** What the receiver has asked for; only of a stream of blocks. */
   reads: ReadQueue | undefined;
-  /** What the receiver has replied; only of a tunnel. */
-  replies: ReplyQueue | undefined;
+  /** What it carries, once it does; only of a stream of memory. */
+  tunnel: SenderTunnel | undefined;
 
   constructor(
     connection: Connection,
@@ -86,6 +86,11 @@ export class OutgoingStream {
     this.#creditBytes += amountBytes;
     if (this.#creditBytes > CREDIT_BYTES_MAX) throw violation("a stream's credit is above 2^31");
     this.#wake();
+  }
+
+  /** The receiver has ended it; its connection may live. */
+  get isGivenUp(): boolean {
+    return this.#cancelled.signal.aborted;
   }
 
   cancel(reason: Error): void {

@@ -16,11 +16,10 @@ import {
 } from "./messages.ts";
 import { patchLevel } from "./patch.ts";
 import { BLOB_DICTIONARY_BYTES_MAX, STREAMS_MAX, TYPE } from "./protocol.ts";
-import { ReplyQueue } from "./return-path.ts";
 import { sendBlob } from "./send-blob.ts";
 import { sendContents, type ContentsSession } from "./send-contents.ts";
 import { sendMap } from "./send-map.ts";
-import { sendMemory } from "./send-memory.ts";
+import type { SenderTunnels } from "./send-memory.ts";
 import { sendRecipe } from "./send-recipe.ts";
 import { ReadQueue, sendReads } from "./send-reads.ts";
 import { sendUserData } from "./send-user-data.ts";
@@ -33,6 +32,7 @@ const RUNNING_MAX = 4 * STREAMS_MAX;
 /** What a sender serves in one session. */
 export interface SenderSession extends SenderLink, ContentsSession {
   readonly ledger: UserDataLedger;
+  readonly tunnels: SenderTunnels;
   /** Processors that are free to compress. */
   readonly cores: number;
 }
@@ -61,8 +61,8 @@ class Sender {
       this.#streams.get(frame.stream)?.want(frame.payload);
     } else if (frame.type === TYPE.READ || frame.type === TYPE.CANCEL) {
       this.#read(frame);
-    } else if (frame.type === TYPE.REPLY) {
-      this.#reply(frame);
+    } else if (frame.type === TYPE.REPLY || frame.type === TYPE.TAKEN) {
+      this.#tunnelled(frame);
     } else if (frame.type === TYPE.ERROR) {
       this.#streams.get(frame.stream)?.cancel(decodeError(frame));
       this.#streams.delete(frame.stream);
@@ -76,11 +76,12 @@ class Sender {
     stream.reads.take(frame);
   }
 
-  #reply(frame: Frame): void {
+  #tunnelled(frame: Frame): void {
     const stream = this.#streams.get(frame.stream);
     if (stream === undefined) return;
-    if (stream.replies === undefined) throw violation("a REPLY in a stream of another kind");
-    stream.replies.take(frame);
+    if (stream.tunnel === undefined) throw violation("a REPLY or TAKEN where no tunnel is open");
+    if (frame.type === TYPE.REPLY) stream.tunnel.replied(stream, frame);
+    else stream.tunnel.taken(stream, frame);
   }
 
   #open(frame: Frame): void {
@@ -93,7 +94,6 @@ class Sender {
     const own = { id: frame.stream, credit, priority };
     const stream = new OutgoingStream(this.#connection, this.#session, own);
     if (open.kind === "blocks") stream.reads = new ReadQueue();
-    if (open.kind === "memory") stream.replies = new ReplyQueue();
     this.#streams.set(frame.stream, stream);
     void this.#run(stream, open);
   }
@@ -136,7 +136,7 @@ class Sender {
         return sendReads(stream, device, { reads, level });
       });
     } else if (open.kind === "memory") {
-      await sendMemory(stream, this.#session);
+      await this.#session.tunnels.carry(stream, open, this.#session);
     } else if (open.kind === "map") {
       await sendMap(stream, source, open.name);
     } else {

@@ -8,6 +8,7 @@ import { rateLimiter, type RateLimiter } from "./limiter.ts";
 import { LinkMeter } from "./meter.ts";
 import { UserDataLedger } from "./user-data-ledger.ts";
 import { newEncoders, type Encoders } from "./encoders.ts";
+import { SenderTunnels } from "./send-memory.ts";
 import type { SenderSession } from "./sender.ts";
 import type { ResumeStore } from "./handshake.ts";
 import {
@@ -51,6 +52,7 @@ export class OfferedSession implements SenderSession {
   readonly peerCertificate: Digest;
   readonly source: DataSource;
   readonly ledger = new UserDataLedger();
+  readonly tunnels = new SenderTunnels();
   readonly compression: CompressionMode;
   readonly limiter: RateLimiter | undefined;
   readonly meter: LinkMeter;
@@ -130,6 +132,7 @@ export class OfferedSession implements SenderSession {
   end(reason: TesseraError): void {
     this.#over = reason;
     this.encoders.threads.close(reason);
+    this.tunnels.close(reason);
     for (const connection of this.#connections.values()) connection.end(reason);
   }
 

@@ -73,7 +73,7 @@ function payloadTarget(
 }
 
 const HELLO = {
-  protocol: { min: 3, max: 3 },
+  protocol: { min: 4, max: 4 },
   features: ["a"],
   role: "receiver",
   session: "m1",
@@ -292,7 +292,7 @@ export const TRANSFER_TARGETS: readonly FuzzTarget[] = [
   payloadTarget(
     "welcome",
     TYPE.WELCOME,
-    [json({ protocol: 3, features: [], token: TOKEN })],
+    [json({ protocol: 4, features: [], token: TOKEN })],
     (it) => decodeJson(it, WelcomeSchema),
     changedJson,
   ),

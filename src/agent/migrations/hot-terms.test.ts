@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { HotCapabilities, HotDescription } from "#hypervisor";
-import { hotObjections, keptNotes, refusePostcopy, warningsOf } from "./hot-terms.ts";
+import { hotObjections, keptNotes, refusePostcopy, termsOf, warningsOf } from "./hot-terms.ts";
 
 const DESCRIPTION: HotDescription = {
   hypervisor: "qemu",
@@ -38,6 +38,15 @@ test("post-copy that was asked for and cannot be is refused, others go on withou
     code: "migration.postcopy-unsuitable",
   });
   refusePostcopy({ ...terms, memory: "auto" }, "inquadro", "uuid");
+});
+
+test("memory may follow where the destination can take it and pre-copy was not asked for", () => {
+  const allowed = (memory: "precopy" | "postcopy" | "auto", postcopy: boolean) => {
+    const hot = { memory, storage: "hybrid" } as const;
+    return termsOf({ hot }, DESCRIPTION, { hot: { ...THERE, postcopy } }).postcopy;
+  };
+  assert.ok(allowed("postcopy", true) && allowed("auto", true));
+  assert.ok(!allowed("precopy", true) && !allowed("auto", false) && !allowed("postcopy", false));
 });
 
 test("the plan tells what cannot be undone, and on whom the machine depends", () => {

@@ -28,13 +28,12 @@ export async function describe(
 
 /** What both sides agree on. */
 export function termsOf(
-  { hot }: Route,
+  { hot }: Pick<Route, "hot">,
   description: HotDescription,
-  { hot: there }: PlanAnswer,
+  { hot: there }: Pick<PlanAnswer, "hot">,
 ): HotTerms {
   const { memory = "auto", storage = "hybrid" } = hot ?? {};
-  // Not by itself: a link that breaks at the wrong moment may cost the memory (doc/migration.md).
-  const postcopy = memory === "postcopy" && (there?.postcopy ?? false);
+  const postcopy = memory !== "precopy" && (there?.postcopy ?? false);
   return { memory, storage, postcopy, description };
 }
 
@@ -57,13 +56,15 @@ export function warningsOf({ memory, storage, postcopy }: HotTerms): string[] {
   const post =
     "once memory follows the machine (post-copy) there is no way back: if either hypervisor or its " +
     "host dies before all has followed, the machine is started anew from its disk, as after a power cut; " +
-    "if the link breaks while the last of it is on its way, the machine may stand still until it is " +
-    "stopped by force at the destination, which starts it anew from its disk";
+    "a link that breaks is waited for, but if either agent ends while the last of it is on its way, the " +
+    "machine may stand still until it is stopped by force at the destination, which starts it anew from " +
+    "its disk";
+  const maybe = `where the machine outruns the link memory may follow it: ${post}`;
   const data =
     "after the switch the machine needs this cloud until its user data block is whole there; what " +
     "it reads of the rest waits while the link is down";
   return [
-    ...(memory === "postcopy" || (memory === "auto" && postcopy) ? [post] : []),
+    ...(memory === "postcopy" ? [post] : memory === "auto" && postcopy ? [maybe] : []),
     ...(storage === "push" || storage === "shared" ? [] : [data]),
   ];
 }

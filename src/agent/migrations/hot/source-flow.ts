@@ -5,6 +5,9 @@ import type { EncodingConditions } from "#delta";
 import { MemoryEncoder, type ComponentPages, type MemoryFigures } from "#memory";
 import type { MemoryTunnel } from "#transfer";
 
+/** How often it is looked at whether a link has come back. */
+const LOOK_MS = 100;
+
 export interface FlowOptions {
   /** Where the hypervisor will connect to. */
   readonly socketPath: string;
@@ -20,9 +23,13 @@ export class SourceFlow {
   readonly #server: Server;
   readonly #connected = Promise.withResolvers<Socket>();
   readonly #ended = new AbortController();
+  readonly #world: World;
+  /** Since when no data connection carries the tunnel. */
+  #cutAt_ms: number | undefined;
 
   private constructor(world: World, server: Server, options: FlowOptions) {
     const { components, conditions } = options;
+    this.#world = world;
     this.#server = server;
     this.#encoder = new MemoryEncoder({ clock: world.clock, components, conditions });
     this.#connected.promise.catch(() => undefined);
@@ -31,6 +38,9 @@ export class SourceFlow {
       chunks: this.#chunks(),
       reply: (bytes) => this.#reply(bytes),
       close: (reason) => this.close(reason),
+      carried: (isCarried) => {
+        this.#cutAt_ms = isCarried ? undefined : world.clock.monotonic();
+      },
     };
   }
 
@@ -48,6 +58,12 @@ export class SourceFlow {
 
   get figures(): MemoryFigures {
     return this.#encoder.figures;
+  }
+
+  /** For how long no data connection has carried the tunnel; 0 while one does. */
+  get cut_ms(): number {
+    if (this.#cutAt_ms === undefined) return 0;
+    return Math.max(1, this.#world.clock.monotonic() - this.#cutAt_ms);
   }
 
   /** Aborts when the tunnel has ended, whichever side ended it. */
@@ -74,6 +90,16 @@ export class SourceFlow {
     socket.once("drain", drained.resolve);
     socket.once("close", drained.resolve);
     await drained.promise;
+  }
+
+  /** Ends the tunnel once no connection has carried it for so long. Never rejects. */
+  async endAfterCut(limit_ms: number, signal: AbortSignal): Promise<void> {
+    while (!signal.aborted && this.cut_ms <= limit_ms) {
+      await this.#world.clock.sleep(LOOK_MS, signal).catch(() => undefined);
+    }
+    if (signal.aborted) return;
+    const message = "no data connection carries the machine's memory any more";
+    await this.close(new TesseraError("peer", "transfer.link-lost", message));
   }
 
   /** Closing its socket is what tells a hypervisor that the link has gone. */

@@ -14,6 +14,12 @@ const TELL_MS = 500;
 /** The data plane notices a dead link sooner. */
 const PATIENCE_MS = 1e9;
 const SWITCH_MS = 60_000;
+/**
+ * For so long a link that broke is waited for: while the machine runs here memory begins anew then, and
+ * a machine that stands still goes on here. Nobody is waited for less once memory follows it.
+ */
+const CUT_RUNNING_MS = 30_000;
+const CUT_STANDING_MS = 5_000;
 
 export interface Pause {
   readonly method: "precopy" | "postcopy";
@@ -154,6 +160,7 @@ export class SourceMemory {
     const over = new AbortController();
     const either = AbortSignal.any([signal, over.signal]);
     const stopped = this.#watchStop(source.events(either));
+    void flow.endAfterCut(CUT_RUNNING_MS, either);
     const terms = this.#terms;
     const postcopy = mayPostcopy(terms);
     try {
@@ -205,6 +212,8 @@ export class SourceMemory {
     for (;;) {
       await Promise.race([at.paused, clock.sleep(LOOK_MS, at.signal)]).catch(() => undefined);
       if (over || at.signal.aborted) return "precopy";
+      // What is measured without a link says nothing of the guest, nor of the link that comes.
+      if (at.flow.cut_ms > 0) continue;
       const facts = await source.statistics();
       this.#tell(at.flow, facts);
       const decided = memoryStep(watch, facts, terms);
@@ -252,8 +261,14 @@ export class SourceMemory {
       return;
     }
     await source.switchOver();
-    const status = await source.until([], { timeout_ms: SWITCH_MS, signal });
-    if (status !== "completed") throw switchFailed(`the hypervisor says ${status}`);
+    const over = new AbortController();
+    void this.#flow.endAfterCut(CUT_STANDING_MS, AbortSignal.any([signal, over.signal]));
+    try {
+      const status = await source.until([], { timeout_ms: SWITCH_MS, signal });
+      if (status !== "completed") throw switchFailed(`the hypervisor says ${status}`);
+    } finally {
+      over.abort();
+    }
   }
 
   /**
