@@ -148,7 +148,10 @@ export class SenderTunnel {
   /** Never rejects: a failure closes the tunnel. */
   async #pull(): Promise<void> {
     try {
-      for await (const chunk of this.#tunnel.chunks) await this.#ahead.put(chunk);
+      for await (const chunk of this.#tunnel.chunks) {
+        await this.#ahead.put(chunk);
+        if (this.isOver) return;
+      }
       this.#ahead.end();
     } catch (cause) {
       await this.close(cause);

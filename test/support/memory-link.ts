@@ -8,9 +8,13 @@ import { existsSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
+import type { MemoryTunnel } from "#transfer";
 import { decodeMemory, MemoryEncoder, type MemoryFigures } from "#memory";
 import { realWorld } from "#system";
+import { SourceFlow } from "../../src/agent/migrations/hot/source-flow.ts";
 import { Qmp } from "../../src/hypervisor/qemu/qmp.ts";
+import { Clouds, portOf, soon, sourceOf } from "../../src/transfer/fixture.suite.ts";
+import { startRelay, type Relay } from "../../src/transfer/relay.suite.ts";
 import { tinyGuest } from "./tiny-guest.ts";
 
 const world = realWorld();
@@ -69,11 +73,16 @@ export async function endQemu({ process, qmp }: TestQemu): Promise<void> {
   await ended;
 }
 
+const conditions = () => ({ bitsPerSecond: 500e6, cores: 1 });
+
+/** What lies between two QEMUs. */
+export interface MemoryLink {
+  readonly done: Promise<MemoryFigures>;
+  close(): Promise<void> | void;
+}
+
 /** Takes the source's connection at `from` and one to the destination at `to`. */
-export async function link(
-  from: string,
-  to: string,
-): Promise<{ readonly done: Promise<MemoryFigures>; close(): void }> {
+export async function link(from: string, to: string): Promise<MemoryLink> {
   const server = createServer();
   await once(server.listen(from), "listening");
   const sockets: Socket[] = [];
@@ -83,7 +92,7 @@ export async function link(
     sockets.push(source, destination);
     const encoder = new MemoryEncoder({
       clock: world.clock,
-      conditions: () => ({ bitsPerSecond: 500e6, cores: 1 }),
+      conditions,
     });
     const back = pipeline(destination, source);
     await pipeline(decodeMemory(encoder.encode(source), { images: [] }), destination, {
@@ -101,4 +110,50 @@ export async function link(
     server.close();
   };
   return { done, close };
+}
+
+const RATE_Bps = 8e6;
+/** What comes before the link is cut again. */
+const BETWEEN_BYTES = 2 ** 20;
+
+async function* cutting(tunnel: MemoryTunnel, relay: Relay): AsyncGenerator<Uint8Array> {
+  let bytes = 0;
+  for await (const chunk of tunnel.chunks) {
+    yield chunk;
+    bytes += chunk.length;
+    if (bytes < BETWEEN_BYTES) continue;
+    bytes = 0;
+    relay.cutAll();
+  }
+}
+
+/** As {@link link}, but over the tunnel of a session whose connection is cut again and again. */
+export async function cutLink(from: string, to: string): Promise<MemoryLink & { cuts(): number }> {
+  const clouds = await Clouds.start();
+  const components = { count: 0, pages: { find: () => Promise.resolve(undefined) } };
+  const flow = await SourceFlow.listen(world, { socketPath: from, components, conditions });
+  const source = { ...sourceOf([]), openMemory: () => Promise.resolve(flow.tunnel) };
+  const server = await clouds.serving(source, { bytesPerSecondMax: RATE_Bps });
+  const relay = await startRelay({ target: { host: "127.0.0.1", port: portOf(server) } });
+  clouds.onDispose(() => relay.close());
+  const tunnel = await clouds.receiving(relay.port).tunnelMemory(soon());
+  const socket = connect(to);
+  clouds.onDispose(() => Promise.resolve(socket.destroy()));
+  const back = async (): Promise<void> => {
+    for await (const bytes of socket.iterator({ destroyOnReturn: false })) {
+      await tunnel.reply(bytes as Buffer);
+    }
+  };
+  const run = async (): Promise<MemoryFigures> => {
+    const replies = back().catch(() => undefined);
+    const memory = decodeMemory(cutting(tunnel, relay), { images: [] });
+    await pipeline(memory, socket, { end: false });
+    socket.end();
+    await replies;
+    return flow.figures;
+  };
+  const done = run();
+  done.catch(() => undefined);
+  const close = (): Promise<void> => clouds[Symbol.asyncDispose]();
+  return { done, close, cuts: () => relay.connections() - 1 };
 }

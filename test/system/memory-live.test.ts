@@ -4,7 +4,15 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import { endQemu, link, startQemu, until, type TestQemu } from "../support/memory-link.ts";
+import {
+  cutLink,
+  endQemu,
+  link,
+  startQemu,
+  until,
+  type MemoryLink,
+  type TestQemu,
+} from "../support/memory-link.ts";
 
 const READY = /tiny guest is up/;
 
@@ -22,7 +30,14 @@ const capabilities = (names: readonly string[]) => ({
   capabilities: names.map((capability) => ({ capability, state: true })),
 });
 
-async function scene(context: TestContext, names: readonly string[], more: readonly string[] = []) {
+async function scene<Link extends MemoryLink>(
+  context: TestContext,
+  names: readonly string[],
+  {
+    more = [],
+    between,
+  }: { more?: readonly string[]; between: (...ends: [string, string]) => Promise<Link> },
+) {
   const directory = await mkdtemp(join(tmpdir(), "memory-"));
   context.after(() => rm(directory, { recursive: true, force: true }));
   const [from, to] = [join(directory, "from"), join(directory, "to")];
@@ -35,7 +50,7 @@ async function scene(context: TestContext, names: readonly string[], more: reado
     await qmp.execute("migrate-set-capabilities", capabilities(names));
   }
   await destination.qmp.execute("migrate-incoming", { uri: `unix:${to}` });
-  const coder = await link(from, to);
+  const coder = await between(from, to);
   context.after(() => coder.close());
   return { directory, source, destination, coder, uri: `unix:${from}` };
 }
@@ -63,11 +78,10 @@ async function assertRuns(destination: TestQemu): Promise<void> {
 }
 
 test("pre-copy through the coder: the memory that arrives is the source's", async (context) => {
-  const { directory, source, destination, coder, uri } = await scene(
-    context,
-    ["return-path"],
-    ["-S"],
-  );
+  const { directory, source, destination, coder, uri } = await scene(context, ["return-path"], {
+    more: ["-S"],
+    between: link,
+  });
   await source.qmp.execute("migrate", { uri });
   await until("the migration ends", async () => {
     const status = await statusOf(source);
@@ -82,9 +96,13 @@ test("pre-copy through the coder: the memory that arrives is the source's", asyn
   assert.ok(figures.encodedBytes < figures.rawBytes / 2);
 });
 
-test("post-copy through the coder", async (context) => {
+/** Post-copy, begun as soon as pre-copy has; returns once the guest runs at the destination. */
+async function postcopy<Link extends MemoryLink>(
+  context: TestContext,
+  between: (...ends: [string, string]) => Promise<Link>,
+): Promise<Link> {
   const names = ["return-path", "postcopy-ram"];
-  const { source, destination, coder, uri } = await scene(context, names);
+  const { source, destination, coder, uri } = await scene(context, names, { between });
   await source.qmp.execute("migrate-set-parameters", { "max-bandwidth": 20_000_000 });
   await source.qmp.execute("migrate", { uri });
   await until("pre-copy has begun", async () => {
@@ -100,4 +118,15 @@ test("post-copy through the coder", async (context) => {
   const figures = await coder.done;
   context.diagnostic(JSON.stringify(figures));
   assert.ok(figures.encodedBytes < figures.rawBytes / 2);
+  return coder;
+}
+
+test("post-copy through the coder", async (context) => {
+  await postcopy(context, link);
+});
+
+test("post-copy over a link that is cut again and again: no hypervisor sees it", async (context) => {
+  const { cuts } = await postcopy(context, cutLink);
+  context.diagnostic(`${cuts()} cuts`);
+  assert.ok(cuts() > 3);
 });

@@ -26,6 +26,7 @@ export class SourceFlow {
   readonly #world: World;
   /** Since when no data connection carries the tunnel. */
   #cutAt_ms: number | undefined;
+  #pastCuts_ms = 0;
 
   private constructor(world: World, server: Server, options: FlowOptions) {
     const { components, conditions } = options;
@@ -38,9 +39,7 @@ export class SourceFlow {
       chunks: this.#chunks(),
       reply: (bytes) => this.#reply(bytes),
       close: (reason) => this.close(reason),
-      carried: (isCarried) => {
-        this.#cutAt_ms = isCarried ? undefined : world.clock.monotonic();
-      },
+      carried: (isCarried) => this.#carried(isCarried),
     };
   }
 
@@ -60,10 +59,20 @@ export class SourceFlow {
     return this.#encoder.figures;
   }
 
+  #carried(isCarried: boolean): void {
+    this.#pastCuts_ms += this.cut_ms;
+    this.#cutAt_ms = isCarried ? undefined : this.#world.clock.monotonic();
+  }
+
   /** For how long no data connection has carried the tunnel; 0 while one does. */
   get cut_ms(): number {
     if (this.#cutAt_ms === undefined) return 0;
     return Math.max(1, this.#world.clock.monotonic() - this.#cutAt_ms);
+  }
+
+  /** All the time since the first connection in which none has carried it. */
+  get cuts_ms(): number {
+    return this.#pastCuts_ms + this.cut_ms;
   }
 
   /** Aborts when the tunnel has ended, whichever side ended it. */

@@ -216,7 +216,8 @@ export class SourceMemory {
       if (at.flow.cut_ms > 0) continue;
       const facts = await source.statistics();
       this.#tell(at.flow, facts);
-      const decided = memoryStep(watch, facts, terms);
+      const total_ms = Math.max(0, facts.total_ms - at.flow.cuts_ms);
+      const decided = memoryStep(watch, { ...facts, total_ms }, terms);
       watch = decided.watch;
       const { next } = decided;
       if (next.step !== "go-on") this.#log.log("info", "memory", { ...next });
