@@ -335,9 +335,11 @@ function bytes(offset: number, raw: number, data: number, flags = 0) {
   return [TYPE.BYTES, payload, flags] as const;
 }
 
+function openedAt(replied: number, taken: number) {
+  return [TYPE.OPENED, encodeJson({ replied, taken }), 0] as const;
+}
+
 test("a lying sender ends the tunnel by a violation", async () => {
-  const openedAt = (replied: number, taken: number) =>
-    [TYPE.OPENED, encodeJson({ replied, taken }), 0] as const;
   const opened = openedAt(0, 0);
   const answers = [
     [bytes(0, 10, 10)],

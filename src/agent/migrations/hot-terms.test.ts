@@ -40,11 +40,12 @@ test("post-copy that was asked for and cannot be is refused, others go on withou
   refusePostcopy({ ...terms, memory: "auto" }, "inquadro", "uuid");
 });
 
+function allowed(memory: "precopy" | "postcopy" | "auto", postcopy: boolean): boolean {
+  const hot = { memory, storage: "hybrid" } as const;
+  return termsOf({ hot }, DESCRIPTION, { hot: { ...THERE, postcopy } }).postcopy;
+}
+
 test("memory may follow where the destination can take it and pre-copy was not asked for", () => {
-  const allowed = (memory: "precopy" | "postcopy" | "auto", postcopy: boolean) => {
-    const hot = { memory, storage: "hybrid" } as const;
-    return termsOf({ hot }, DESCRIPTION, { hot: { ...THERE, postcopy } }).postcopy;
-  };
   assert.ok(allowed("postcopy", true) && allowed("auto", true));
   assert.ok(!allowed("precopy", true) && !allowed("auto", false) && !allowed("postcopy", false));
 });
