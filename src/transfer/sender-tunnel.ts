@@ -1,7 +1,7 @@
 import { hasCode } from "#core";
 import { Ahead } from "./ahead.ts";
 import type { MemoryTunnel } from "./contract.ts";
-import { isRetryable, peerError } from "./errors.ts";
+import { isRetryable, peerError, violation } from "./errors.ts";
 import type { Frame } from "./frame.ts";
 import { bytesPrefix } from "./messages.ts";
 import { TUNNEL_KEPT_BYTES, TYPE } from "./protocol.ts";
@@ -26,6 +26,8 @@ export class SenderTunnel {
   readonly #sent = new SentBytes(TUNNEL_KEPT_BYTES);
   readonly #replies = new ReplyQueue();
   #carrier: OutgoingStream | undefined;
+  /** Up to where the carrier has sent, or does so now. */
+  #sentBytes = 0;
   #over: { readonly reason: unknown } | undefined;
   #news = Promise.withResolvers<void>();
 
@@ -68,6 +70,7 @@ export class SenderTunnel {
     stream.signal.throwIfAborted();
     this.#checkOver();
     this.#carrier = stream;
+    this.#sentBytes = fromBytes;
     this.#sent.resume(fromBytes);
     this.#sent.taken(fromBytes);
     this.#ring();
@@ -88,8 +91,9 @@ export class SenderTunnel {
       const piece = await this.#next(stream, at);
       if (piece === undefined) break;
       const parts = [bytesPrefix(at, piece.length), piece];
-      await stream.data({ type: TYPE.BYTES, flags: 0, parts }, piece.length);
       at += piece.length;
+      this.#sentBytes = at;
+      await stream.data({ type: TYPE.BYTES, flags: 0, parts }, piece.length);
     }
     stream.ended({});
     while (this.#sent.takenBytes < this.#sent.endBytes) await this.#wait(stream);
@@ -141,7 +145,9 @@ export class SenderTunnel {
   /** TAKEN has come. @throws `transfer.protocol-violation` */
   taken(stream: OutgoingStream, frame: Frame): void {
     if (stream !== this.#carrier) return;
-    this.#sent.taken(decodeTaken(frame));
+    const upTo = decodeTaken(frame);
+    if (upTo > this.#sentBytes) throw violation(`${upTo} bytes taken of ${this.#sentBytes}`);
+    this.#sent.taken(upTo);
     this.#ring();
   }
 

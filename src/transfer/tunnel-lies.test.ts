@@ -159,6 +159,20 @@ test("who goes on beyond what was sent, or before what it took, ends the tunnel"
   }
 });
 
+test("who goes on and tells to have taken what has not come again ends the tunnel", async () => {
+  const { liar, closed, dial, id, carried, out } = await begun();
+  out.write(Buffer.alloc(3 * MIB));
+  await until(() => liar.came(1) === 100 + 3 * MIB);
+  await liar.cut();
+  await until(() => carried.length === 2);
+  const again = await dial();
+  again.open(1, id, 0, 2 * MIB);
+  await until(() => again.came(1) > MIB);
+  again.taken(1, 100 + 3 * MIB);
+  await again.ended();
+  await closedBy(closed, VIOLATION);
+});
+
 test("a reply before the tunnel is open, or in a stream of another kind, is a violation", async () => {
   const never = { openMemory: () => new Promise<never>(() => undefined) };
   const early = await (await Liar.dialler({ ...hypervisor().source, ...never }))();
