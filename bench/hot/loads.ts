@@ -98,10 +98,13 @@ const TICKER =
 /** Where the guest asks; 10.0.2.2 is its host's loopback. */
 export const LOAD_PORT = 7900;
 
-/** Runs the program of the load that the host names, in place of the one before. */
+/**
+ * Runs the program of the load that the host names, in place of the one before. A connection that a
+ * move has cut in its midst says nothing for ever.
+ */
 const CHANGER =
-  `exec perl -e 'use Socket;$now="";while(1){if(socket(S,PF_INET,SOCK_STREAM,6)&&` +
-  `connect(S,sockaddr_in(${LOAD_PORT},inet_aton("10.0.2.2")))){$want="";sysread(S,$want,64);chomp $want;` +
+  `exec perl -e 'use Socket;$SIG{ALRM}=sub{die};$now="";while(1){if(socket(S,PF_INET,SOCK_STREAM,6)&&` +
+  `connect(S,sockaddr_in(${LOAD_PORT},inet_aton("10.0.2.2")))){$want="";eval{alarm(3);sysread(S,$want,64);alarm(0)};chomp $want;` +
   `if($want=~/^[a-z0-9]+$/&&$want ne $now){if($pid){kill(-9,$pid);waitpid($pid,0)}$now=$want;$pid=fork;` +
   `if(!$pid){setpgrp;exec("/bin/sh","/etc/bench/$now")}}}close(S);select(undef,undef,undef,1)}'`;
 

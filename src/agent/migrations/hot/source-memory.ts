@@ -20,6 +20,13 @@ const SWITCH_MS = 60_000;
  */
 const CUT_RUNNING_MS = 30_000;
 const CUT_STANDING_MS = 5_000;
+/**
+ * The pause that the hypervisor is to aim at first. It reckons with the rate of the bytes that have
+ * just gone, most of which shrank to nothing, so that what is left takes some times as long.
+ */
+const SHORT_MS = 60;
+/** So many passes may leave little, before the pause may be as long as the strategy's first. */
+const SHORT_PASSES = 2;
 
 export interface Pause {
   readonly method: "precopy" | "postcopy";
@@ -166,7 +173,7 @@ export class SourceMemory {
     try {
       await source.emigrate({
         socketPath: this.#socketPath,
-        downtime_ms: firstAim_ms(terms),
+        downtime_ms: Math.min(SHORT_MS, firstAim_ms(terms)),
         maySlowDown: terms.maySlowDown,
         ...(postcopy ? { postcopy: "plain" } : {}),
       });
@@ -207,6 +214,7 @@ export class SourceMemory {
     const { clock } = this.#tools.world;
     let watch = WATCH;
     let over = false;
+    let little = 0;
     const end = (): void => void (over = true);
     at.paused.then(end, end);
     for (;;) {
@@ -222,6 +230,10 @@ export class SourceMemory {
       const { next } = decided;
       if (next.step !== "go-on") this.#log.log("info", "memory", { ...next });
       if (next.step === "give-up") throw outrun(next.reason);
+      if (next.reason === "little-left") {
+        little += 1;
+        if (little === SHORT_PASSES) await source.allowDowntime(firstAim_ms(terms));
+      }
       if (next.step === "switch") await source.allowDowntime(next.allow_ms);
       if (next.step === "slow-down") await source.slowDown(next.percent);
       if (next.step !== "postcopy") continue;
