@@ -59,9 +59,20 @@ async function told(): Promise<void> {
   await lines.next();
 }
 
-function used(before: NodeJS.CpuUsage): object {
-  const { user, system } = process.cpuUsage(before);
-  return { cpu_s: (user + system) / 1e6, peakMiB: process.resourceUsage().maxRSS / 1024 };
+interface Before {
+  readonly cpu: NodeJS.CpuUsage;
+  readonly restMiB: number;
+}
+
+/** What the process has used and has at rest, as it begins. */
+function atRest(): Before {
+  return { cpu: process.cpuUsage(), restMiB: process.memoryUsage.rss() / 2 ** 20 };
+}
+
+function used({ cpu, restMiB }: Before): object {
+  const { user, system } = process.cpuUsage(cpu);
+  const peakMiB = process.resourceUsage().maxRSS / 1024;
+  return { cpu_s: (user + system) / 1e6, peakMiB, restMiB };
 }
 
 /** Adds built components, in directories, to a repository; tells their references by name. */
@@ -119,7 +130,7 @@ async function send(sides: Sides): Promise<void> {
     ...(bitsPerSecond === undefined ? {} : { expectedBitsPerSecond: bitsPerSecond }),
   };
   const server = await startDataServer(world, { identity, host, port, offers: [offer] });
-  const before = process.cpuUsage();
+  const before = atRest();
   tell({ ready: true });
   await told();
   tell(used(before));
@@ -217,7 +228,7 @@ async function receive(sides: Sides): Promise<void> {
     store,
   });
   const { reference } = sides;
-  const before = process.cpuUsage();
+  const before = atRest();
   tell({ ready: true });
   await told();
   const begin = performance.now();

@@ -93,8 +93,10 @@ async function fetchBoth([sender, receiver]: readonly [Process, Process]): Promi
 }
 
 /** Figures that both sides tell, by side. */
-function named(side: Side, { cpu_s = 0, peakMiB = 0 }: Readonly<Record<string, number>>) {
-  return { [`${side}Cpu_s`]: cpu_s, [`${side}PeakMiB`]: peakMiB };
+function named(side: Side, told: Readonly<Record<string, number>>) {
+  const { cpu_s = 0, peakMiB = 0, restMiB = 0 } = told;
+  const memory = { [`${side}PeakMiB`]: peakMiB, [`${side}RestMiB`]: restMiB };
+  return { [`${side}Cpu_s`]: cpu_s, ...memory };
 }
 
 function ours(name: string, how: string, { cached = false }: Variant): Tool {

@@ -246,6 +246,10 @@ const MEMORY: Maker = {
         const ours = more?.[`${side}PeakMiB`] ?? Number.NaN;
         const id = `memory-${side}-${bitsPerSecond / 1e6}mbit`;
         rows.push(row(id, { ours, peer: max, target: "<= 1.0", unit: "MiB", how }));
+        const grown = ours - (more?.[`${side}RestMiB`] ?? Number.NaN);
+        const growth = `${how}; only what it takes beyond what it has at rest, with its repository open`;
+        const figures = { ours: grown, peer: max, target: "<= 1.0", unit: "MiB", how: growth };
+        rows.push(row(`${id}-growth`, figures));
       }
     }
     return rows;
