@@ -15,6 +15,9 @@ import { closePorts, openPorts } from "./forwards.ts";
 import * as method from "./method.ts";
 import type { HotSession } from "./session.ts";
 
+const RUN_POLL_MS = 20;
+const RUN_MS = 10_000;
+
 export interface IncomingParts {
   readonly world: World;
   readonly session: HotSession;
@@ -26,8 +29,10 @@ export class QemuIncoming implements IncomingMachine {
   readonly machine: QemuMachine;
   readonly #session: HotSession;
   readonly #dataPath: string;
+  readonly #clock: World["clock"];
 
-  constructor({ session, machine, dataPath }: IncomingParts) {
+  constructor({ world, session, machine, dataPath }: IncomingParts) {
+    this.#clock = world.clock;
     this.machine = machine;
     this.#session = session;
     this.#dataPath = dataPath;
@@ -61,6 +66,7 @@ export class QemuIncoming implements IncomingMachine {
   async resume(): Promise<void> {
     const { migration, run } = await this.state();
     if (run !== "running") await this.#goOn(migration);
+    await this.#started();
     const { forwards, hostPorts } = this.machine;
     await this.machine.setHostPorts(await openPorts(this.#session, forwards, hostPorts));
   }
@@ -75,6 +81,15 @@ export class QemuIncoming implements IncomingMachine {
       );
     }
     await this.#session.execute("cont");
+  }
+
+  /** In post-copy it goes on when its devices are there, a moment after it was told to. */
+  async #started(): Promise<void> {
+    const deadline_ms = this.#clock.monotonic() + RUN_MS;
+    while ((await this.#session.run()) === "starting") {
+      if (this.#clock.monotonic() > deadline_ms) return;
+      await this.#clock.sleep(RUN_POLL_MS);
+    }
   }
 
   pause(): Promise<void> {
