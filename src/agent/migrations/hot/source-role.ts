@@ -88,7 +88,8 @@ export class HotSourceRole implements Role<HotSourceRecord, HotSourceEvent, HotS
         return this.#armed ? { event: "peer-armed" } : undefined;
       case "supply-memory":
         data.stand();
-        await Promise.all([this.#hangUp(course), this.#supply(course, signal)]);
+        await this.#supply(course, signal);
+        await this.#hangUp(course);
         return undefined;
       case "release-machine":
         return await this.#release(course.record);
@@ -105,7 +106,10 @@ export class HotSourceRole implements Role<HotSourceRecord, HotSourceEvent, HotS
     if (course.record.switch?.method === "postcopy") await this.#of(course).memory.supply(signal);
   }
 
-  /** It runs elsewhere for certain: who asks it here is better off with a connection that is closed. */
+  /**
+   * It runs elsewhere for certain, and all of its memory is there: who asks it here is better off with
+   * a connection that is closed. Before, its network card would go over without a link.
+   */
   async #hangUp(course: HotCourse): Promise<void> {
     const { memory } = this.#of(course);
     const done = memory.source().then((source) => source.hangUp());

@@ -10,6 +10,7 @@ import type { HotSession } from "./session.ts";
 
 type HostPorts = Readonly<Record<string, number>>;
 
+const NETWORK = "network";
 const ADDRESS = "127.0.0.1";
 const ATTEMPTS_MAX = 5;
 const WORDS = z.string();
@@ -25,8 +26,16 @@ async function say(session: HotSession, line: string): Promise<string> {
 /** Ports that are closed already stay so. */
 export async function closePorts(session: HotSession, hostPorts: HostPorts): Promise<void> {
   for (const port of Object.values(hostPorts)) {
-    await say(session, `hostfwd_remove network tcp:${ADDRESS}:${port}`);
+    await say(session, `hostfwd_remove ${NETWORK} tcp:${ADDRESS}:${port}`);
   }
+}
+
+/**
+ * The guest's network card has a link, whatever the status that came with it says: its source may have
+ * let go of the guest's connections before that status was complete.
+ */
+export async function connectGuest(session: HotSession): Promise<void> {
+  await session.execute("set_link", { name: NETWORK, up: true });
 }
 
 /**
@@ -55,7 +64,7 @@ async function openPort(
   let port = wished;
   for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
     port ??= (await chooseHostPorts([{ name, guest }]))[name] ?? 0;
-    const words = await say(session, `hostfwd_add network tcp:${ADDRESS}:${port}-:${guest}`);
+    const words = await say(session, `hostfwd_add ${NETWORK} tcp:${ADDRESS}:${port}-:${guest}`);
     if (words.trim() === "" || (await isOpen(session, port))) return port;
     if (!portWasTaken(words)) throw notOpen(name, words.trim());
     port = undefined;

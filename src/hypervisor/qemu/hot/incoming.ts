@@ -11,7 +11,7 @@ import { fileNode, PIVOTED_NODE, rawDataNode, REMOTE_NODE } from "../data-nodes.
 import type { QemuMachine } from "../machine.ts";
 import { namedNodes } from "./data-export.ts";
 import { POSTCOPY } from "./decode.ts";
-import { closePorts, openPorts } from "./forwards.ts";
+import { closePorts, connectGuest, openPorts } from "./forwards.ts";
 import * as method from "./method.ts";
 import type { HotSession } from "./session.ts";
 
@@ -67,6 +67,7 @@ export class QemuIncoming implements IncomingMachine {
     const { migration, run } = await this.state();
     if (run !== "running") await this.#goOn(migration);
     await this.#started();
+    await connectGuest(this.#session);
     const { forwards, hostPorts } = this.machine;
     await this.machine.setHostPorts(await openPorts(this.#session, forwards, hostPorts));
   }
