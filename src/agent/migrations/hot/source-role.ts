@@ -89,7 +89,8 @@ export class HotSourceRole implements Role<HotSourceRecord, HotSourceEvent, HotS
       case "supply-memory":
         data.stand();
         await this.#supply(course, signal);
-        await this.#hangUp(course);
+        // Until the other side has said that it runs there, it may have to go on here.
+        if (course.record.phase === "supplying") await this.#hangUp(course);
         return undefined;
       case "release-machine":
         return await this.#release(course.record);
