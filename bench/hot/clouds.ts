@@ -7,6 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { connectAgent, type AgentClient } from "#cli";
 import { ADDRESSES, SIDES, type Side } from "../transfer/link.ts";
 import { prepare } from "../transfer/scene.ts";
+import { ENVIRONMENT, NODE_OPTIONS } from "../as-agents.ts";
 import { APPLIANCE, components, consoleTail, instanceFiles } from "./guest.ts";
 import type { Hosts, HostsRequest, Moved } from "./hosts.ts";
 import type { Path } from "./path.ts";
@@ -17,13 +18,7 @@ const TESSERA = join(ROOT, "bin/tessera");
 const PORTS = { "client-port": 5222, "server-port": 5269, "data-port": 7443 };
 const NAMES: Readonly<Record<Side, string>> = { sender: "messina", receiver: "inquadro" };
 const START_MS = 300_000;
-/** As `bin/tessera` starts agents. */
-const NODE_OPTIONS = ["--max-semi-space-size=8"];
-const ENVIRONMENT = {
-  MALLOC_MMAP_THRESHOLD_: "1048576",
-  TESSERA_ACCELERATOR: "tcg",
-  TESSERA_LOG: "debug",
-};
+const OWN_ENVIRONMENT = { TESSERA_ACCELERATOR: "tcg", TESSERA_LOG: "debug" };
 const MACHINE = "bench";
 
 const otherOf = (side: Side): Side => (side === "sender" ? "receiver" : "sender");
@@ -79,7 +74,7 @@ class Cloud {
     const log = openSync(`${this.root}.log`, "a");
     const run = [...NODE_OPTIONS, AGENT, "run", this.root];
     const [program, args] = this.#path.command(this.side, process.execPath, run);
-    const env = { ...process.env, ...ENVIRONMENT };
+    const env = { ...process.env, ...ENVIRONMENT, ...OWN_ENVIRONMENT };
     this.#agent = spawn(program, args, { stdio: ["ignore", log, log], env });
     await until(`the agent of ${this.name} answers`, () =>
       this.api.call("agent.info", {}).then(

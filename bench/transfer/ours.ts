@@ -6,15 +6,12 @@ import { basename, join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
 import type { ComponentReference } from "#core";
+import { ENVIRONMENT, NODE_OPTIONS } from "../as-agents.ts";
 import { ADDRESSES, type Link, type Side } from "./link.ts";
 import type { Sides } from "./ours-side.ts";
 import { PORT, prepare, started, type Fetched, type Pair, type Scene, type Tool } from "./scene.ts";
 
 const PROGRAM = join(import.meta.dirname, "ours-side.ts");
-
-/** As `bin/tessera` starts agents. */
-const NODE_OPTIONS = ["--max-semi-space-size=8"];
-const ENVIRONMENT = { MALLOC_MMAP_THRESHOLD_: "2097152", MALLOC_TRIM_THRESHOLD_: "16777216" };
 
 /** As the planner has it: description and fragments are JSON. */
 const JSON_RATIO = 0.2;

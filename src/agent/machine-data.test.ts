@@ -72,6 +72,15 @@ async function handOver(directory: string): Promise<Digest> {
   return digests.userDataDigest().digest;
 }
 
+/** A machine comes, runs and is handed over; gives the digest of what is kept of it. */
+async function stayed({ directory, incoming }: Awaited<ReturnType<typeof scene>>): Promise<Digest> {
+  await arrive(incoming);
+  await placeArrived(world, incoming, directory);
+  await keepArrived(world, directory, EVERYTHING);
+  guestWrites(directory);
+  return await handOver(directory);
+}
+
 /** A world whose file system dies at its nth change. */
 function dying(changes: number): World {
   let left = changes;
@@ -152,12 +161,8 @@ test("without a list, a limit or qemu-img the machine writes to what arrived", a
 
 test("a copy that was handed over counts until the machine runs again", async () => {
   await using made = await scene();
-  const { directory, incoming } = made;
-  await arrive(incoming);
-  await placeArrived(world, incoming, directory);
-  await keepArrived(world, directory, EVERYTHING);
-  guestWrites(directory);
-  const handed = await handOver(directory);
+  const { directory } = made;
+  const handed = await stayed(made);
   assert.equal(await keptDigest(world, directory), handed);
   await beginRun(world, directory);
   assert.equal(await keptDigest(world, directory), undefined);
@@ -166,12 +171,8 @@ test("a copy that was handed over counts until the machine runs again", async ()
 test("killed while copy and overlay become one file, the copy is the same", async () => {
   for (let changes = 0; ; changes += 1) {
     await using made = await scene();
-    const { directory, incoming } = made;
-    await arrive(incoming);
-    await placeArrived(world, incoming, directory);
-    await keepArrived(world, directory, EVERYTHING);
-    guestWrites(directory);
-    const handed = await handOver(directory);
+    const { directory } = made;
+    const handed = await stayed(made);
     const died = await joinKept(dying(changes), directory).then(
       () => false,
       () => true,
@@ -191,12 +192,8 @@ test("killed while copy and overlay become one file, the copy is the same", asyn
 test("killed while a copy is opened for changes, it is the same, and none that anybody knows", async () => {
   for (let changes = 0; ; changes += 1) {
     await using made = await scene();
-    const { directory, incoming } = made;
-    await arrive(incoming);
-    await placeArrived(world, incoming, directory);
-    await keepArrived(world, directory, EVERYTHING);
-    guestWrites(directory);
-    const handed = await handOver(directory);
+    const { directory } = made;
+    const handed = await stayed(made);
     const opened = await openKept(dying(changes), directory, SIZE).catch(() => undefined);
     await opened?.close();
     assert.equal(await digestOf(directory), handed, `another copy after ${changes} changes`);
