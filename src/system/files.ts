@@ -135,7 +135,9 @@ async function missingAs<T>(work: Promise<T>, value: T): Promise<T> {
   try {
     return await work;
   } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return value;
+    // ESRCH: what /proc had of a process that has just ended.
+    const { code = "" } = cause as NodeJS.ErrnoException;
+    if (["ENOENT", "ESRCH"].includes(code)) return value;
     throw cause;
   }
 }

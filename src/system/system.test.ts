@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { once } from "node:events";
+import { mkdtemp, open, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -113,6 +114,21 @@ test("an own child ends when its parent is killed; a free one does not", () =>
     assert.ok(world.processes.alive(free));
     world.processes.kill(free, "SIGKILL");
   }));
+
+test("what /proc had of a process that has ended is no longer there", async () => {
+  const child = spawn("sleep", ["600"], { stdio: "ignore" });
+  const handle = await open(`/proc/${child.pid}`, "r");
+  try {
+    const tasks = `/proc/self/fd/${handle.fd}/task`;
+    assert.deepEqual(await world.files.list(tasks), [String(child.pid)]);
+    child.kill("SIGKILL");
+    await once(child, "exit");
+    assert.deepEqual(await world.files.list(tasks), []);
+    assert.equal(await world.files.status(tasks), undefined);
+  } finally {
+    await handle.close();
+  }
+});
 
 test("the log keeps its level and its fields", () => {
   const lines: string[] = [];
