@@ -14,7 +14,7 @@ import {
 import type { HotDescription } from "#hypervisor";
 import { makePlan } from "#migration";
 import { rankClouds, type Candidacy } from "#placement";
-import { compressionLevel, estimateUserData } from "#transfer";
+import { estimateUserData } from "#transfer";
 import { openArrived } from "../machine-data.ts";
 import { sampleRatio } from "./estimate.ts";
 import { describe, keptNotes, plannedOf, termsOf, warningsOf } from "./hot-terms.ts";
@@ -80,7 +80,6 @@ export class Planner {
     const terms = description && termsOf(route, description, answer);
     const theirs = this.#tools.transport.peers().find(({ cloud }) => cloud === to)?.offer;
     const rate = rateOf(route.bwlimit, own, theirs);
-    const level = compressionLevel({ limitBitsPerSecond: rate.bitsPerSecond });
     const { appliance } = route.machine;
     const planned = terms && plannedOf(terms, appliance, rate.bitsPerSecond);
     const plan = makePlan({
@@ -91,7 +90,7 @@ export class Planner {
       ...(planned === undefined ? {} : { hot: planned.hot }),
       appliance: route.machine.appliance,
       held: answer.held,
-      ratios: await this.#ratiosOf(componentsOf(route.machine.appliance), level),
+      ratios: await this.#ratiosOf(componentsOf(route.machine.appliance)),
       moves: await movesOf(this.#tools, route.machine.appliance, answer, rate.bitsPerSecond),
       userData: {
         allocatedBytes: userData.allocatedBytes,
@@ -234,23 +233,19 @@ export class Planner {
     }
   }
 
-  /** Sampled once for each component and level, one after the other: each uses all processors. */
-  async #ratiosOf(
-    components: readonly ComponentReference[],
-    level: number | undefined,
-  ): Promise<Map<Digest, number>> {
+  /** Sampled once for each component, one after the other: each uses all processors. */
+  async #ratiosOf(components: readonly ComponentReference[]): Promise<Map<Digest, number>> {
     const ratios = new Map<Digest, number>();
     for (const { id, sizeBytes } of components) {
-      const measure = (): Promise<number> => this.#sample(id, sizeBytes, level);
-      ratios.set(id, await this.#tools.ratios.ratio(id, level ?? 0, measure));
+      ratios.set(id, await this.#tools.ratios.ratio(id, () => this.#sample(id, sizeBytes)));
     }
     return ratios;
   }
 
-  async #sample(id: Digest, sizeBytes: number, level: number | undefined): Promise<number> {
+  async #sample(id: Digest, sizeBytes: number): Promise<number> {
     const reader = await this.#tools.store.openBlob(id);
     try {
-      return await sampleRatio(reader, [{ offset: 0, length: sizeBytes }], level);
+      return await sampleRatio(reader, [{ offset: 0, length: sizeBytes }]);
     } finally {
       await reader.close();
     }

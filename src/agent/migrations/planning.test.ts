@@ -41,22 +41,22 @@ function sourceOf(bytes: Buffer) {
   };
 }
 
-test("an uneven image is estimated within five parts of a hundred", async () => {
-  const bytes = image(60);
+test("an uneven image is estimated within a tenth", async () => {
+  const bytes = image(70);
   let exact = 0;
   for (let at = 0; at < bytes.length; at += MIB) {
     const piece = bytes.subarray(at, at + MIB);
     if (piece.equals(Buffer.alloc(MIB))) continue;
-    exact += (await compress(piece, { params: { [constants.ZSTD_c_compressionLevel]: 9 } })).length;
+    exact += (await compress(piece, { params: { [constants.ZSTD_c_compressionLevel]: 3 } })).length;
   }
   const all = [{ offset: 0, length: bytes.length }];
-  const estimated = (await sampleRatio(sourceOf(bytes), all, 9)) * bytes.length;
-  assert.ok(Math.abs(estimated / exact - 1) < 0.05, `${estimated} for ${exact}`);
-  const zeroes = await sampleRatio(sourceOf(Buffer.alloc(MIB)), [{ offset: 0, length: MIB }], 3);
+  const estimated = (await sampleRatio(sourceOf(bytes), all)) * bytes.length;
+  assert.ok(Math.abs(estimated / exact - 1) < 0.1, `${estimated} for ${exact}`);
+  const zeroes = await sampleRatio(sourceOf(Buffer.alloc(MIB)), [{ offset: 0, length: MIB }]);
   assert.equal(zeroes, 0);
-  assert.equal(await sampleRatio(sourceOf(bytes), [], 3), 0);
+  assert.equal(await sampleRatio(sourceOf(bytes), []), 0);
   const noise = createHash("shake256", { outputLength: MIB }).update("noise").digest();
-  assert.equal(await sampleRatio(sourceOf(noise), [{ offset: 0, length: MIB }], 3), 1);
+  assert.equal(await sampleRatio(sourceOf(noise), [{ offset: 0, length: MIB }]), 1);
 });
 
 test("ratios are measured once, kept across restarts, and failures are not", async (t) => {
@@ -69,16 +69,14 @@ test("ratios are measured once, kept across restarts, and failures are not", asy
     return measured === 1 ? Promise.reject(new Error("no")) : Promise.resolve(0.5);
   };
   const cache = new RatioCache(realWorld(), path);
-  await assert.rejects(cache.ratio(ID, 9, measure), /no/);
-  const both = await Promise.all([cache.ratio(ID, 9, measure), cache.ratio(ID, 9, measure)]);
+  await assert.rejects(cache.ratio(ID, measure), /no/);
+  const both = await Promise.all([cache.ratio(ID, measure), cache.ratio(ID, measure)]);
   assert.deepEqual([both, measured], [[0.5, 0.5], 2]);
-  await new RatioCache(realWorld(), path).ratio(ID, 9, measure);
+  await new RatioCache(realWorld(), path).ratio(ID, measure);
   assert.equal(measured, 2);
-  await new RatioCache(realWorld(), path).ratio(ID, 3, measure);
-  assert.equal(measured, 3);
   writeFileSync(path, readFileSync(path, "utf8").slice(0, 20));
-  assert.equal(await new RatioCache(realWorld(), path).ratio(ID, 9, measure), 0.5);
-  assert.equal(measured, 4);
+  assert.equal(await new RatioCache(realWorld(), path).ratio(ID, measure), 0.5);
+  assert.equal(measured, 3);
 });
 
 test("the board shows a component as one stream, by its name, and only what moves", () => {

@@ -6,12 +6,12 @@ const BYTES_MAX = 2 ** 20;
 const ENTRIES_MAX = 4096;
 
 const shape = z.object({
-  version: z.literal(1),
+  version: z.literal(2),
   ratios: z.record(z.string().max(100), z.number().min(0).max(1)),
 });
 
 /**
- * Measured compression ratios by component and level, kept in a file: a component's bytes never
+ * Measured compression ratios by component, kept in a file: a component's bytes never
  * change. A file that is missing or unreadable costs a measurement, nothing more.
  */
 export class RatioCache {
@@ -27,23 +27,22 @@ export class RatioCache {
   }
 
   /** The ratio of this component, measured if it is not known. A failure is not kept. */
-  async ratio(id: Digest, level: number, measure: () => Promise<number>): Promise<number> {
-    const key = `${id}@${level}`;
-    const known = (await (this.#known ??= this.#load())).get(key);
+  async ratio(id: Digest, measure: () => Promise<number>): Promise<number> {
+    const known = (await (this.#known ??= this.#load())).get(id);
     if (known !== undefined) return known;
-    const measuring = this.#measured.get(key) ?? this.#measure(key, measure);
-    this.#measured.set(key, measuring);
+    const measuring = this.#measured.get(id) ?? this.#measure(id, measure);
+    this.#measured.set(id, measuring);
     try {
       return await measuring;
     } finally {
-      this.#measured.delete(key);
+      this.#measured.delete(id);
     }
   }
 
-  async #measure(key: string, measure: () => Promise<number>): Promise<number> {
+  async #measure(id: Digest, measure: () => Promise<number>): Promise<number> {
     const ratio = await measure();
     const known = await (this.#known ??= this.#load());
-    known.set(key, ratio);
+    known.set(id, ratio);
     this.#saved = this.#saved
       .then(() => this.#save(known))
       .catch((error: unknown) => {
@@ -68,7 +67,7 @@ export class RatioCache {
   async #save(known: ReadonlyMap<string, number>): Promise<void> {
     const ratios = Object.fromEntries([...known].slice(-ENTRIES_MAX));
     await this.#world.files.makeDirectory(dirname(this.#path));
-    const text = JSON.stringify({ version: 1, ratios });
+    const text = JSON.stringify({ version: 2, ratios });
     await this.#world.files.writeFileAtomic(this.#path, text);
   }
 }
