@@ -16,7 +16,7 @@ import {
   type Recipe,
 } from "#build";
 import { hasCode, type Digest } from "#core";
-import { openRepository } from "#repository";
+import { openRepository, type ComponentStore } from "#repository";
 import { realWorld } from "#system";
 
 const EXAMPLES = resolve(import.meta.dirname, "../../examples/components");
@@ -46,16 +46,32 @@ async function relock(): Promise<void> {
   }
 }
 
+async function buildOne(store: ComponentStore, name: string): Promise<Digest> {
+  const own = load(name);
+  const base = own.recipe.base === undefined ? undefined : load(own.recipe.base);
+  const origin = originDigest(own, base);
+  const held = (await store.list()).find(({ description }) => description.recipe === origin);
+  if (held !== undefined) return held.id;
+  const request = { ...own, ...places, ...(base === undefined ? {} : { base }) };
+  return (await buildInto(world, store, request)).id;
+}
+
+/** Two side by side; an OS before its programs, which start from its tree. */
 async function buildAll(): Promise<Record<string, Digest>> {
   const store = await openRepository(world, join(root, "repository"));
   const ids: Record<string, Digest> = {};
-  for (const name of names) {
-    const own = load(name);
-    const base = own.recipe.base === undefined ? undefined : load(own.recipe.base);
-    const origin = originDigest(own, base);
-    const held = (await store.list()).find(({ description }) => description.recipe === origin);
-    const request = { ...own, ...places, ...(base === undefined ? {} : { base }) };
-    ids[name] = (held ?? (await buildInto(world, store, request))).id;
+  const { bases = [], programs = [] } = Object.groupBy(names, (name) =>
+    recipeOf(name).base === undefined ? "bases" : "programs",
+  );
+  for (const group of [bases, programs]) {
+    const worker = async (): Promise<void> => {
+      for (let name = group.shift(); name !== undefined; name = group.shift()) {
+        ids[name] = await buildOne(store, name);
+      }
+    };
+    const ends = await Promise.allSettled([worker(), worker()]);
+    const failure = ends.find(({ status }) => status === "rejected");
+    if (failure?.status === "rejected") throw failure.reason;
   }
   return ids;
 }
