@@ -29,6 +29,7 @@ import { Announcer, createOffers } from "./offers.ts";
 import type { Peers } from "./peers.ts";
 import { Selector } from "./selection.ts";
 import { Signers } from "./signers.ts";
+import { Upstream, type UpstreamTools } from "./upstream/upstream.ts";
 
 /** The rooms of one cloud, open: what an agent is made of, whatever is behind the contracts. */
 export interface Rooms {
@@ -106,6 +107,7 @@ export async function assemble(
     machines,
     migrations,
     signers: tools.signers,
+    ...(tools.upstream === undefined ? {} : { upstream: tools.upstream }),
     selector: new Selector(tools),
     appliances: openAppliances(world, layout.appliances),
     accelerator: capabilities.accelerators[0] ?? "none",
@@ -177,6 +179,8 @@ function toolsOf(
   },
 ): MigrationTools {
   const { config, layout, key, journal, store, peers, transport, dataServer, dataIdentity } = rooms;
+  const rates = new RateCache(world, join(layout.cache, "rates.json"));
+  const signers = new Signers(world, layout.signers, config.signatures.required);
   return {
     hypervisor: rooms.hypervisor,
     world,
@@ -191,9 +195,10 @@ function toolsOf(
     hooks,
     freeCores,
     ratios: new RatioCache(world, join(layout.cache, "ratios.json")),
-    rates: new RateCache(world, join(layout.cache, "rates.json")),
+    rates,
     help: helpPolicyOf(config),
-    signers: new Signers(world, layout.signers, config.signatures.required),
+    signers,
+    ...upstreamOf(config, { world, store, signers, rates, root: layout.root }),
     ...sharedOf(config),
     lineageBytesMax: config.lineage.keep ? config.lineage.bytesMax : 0,
     peerTimeout_ms: config.times.peerTimeout,
@@ -208,6 +213,10 @@ function toolsOf(
     progress: (migration, progress) => board.report(migration, progress),
     own: (migration, component, blobs) => board.own(migration, component, blobs),
   };
+}
+
+function upstreamOf({ upstream }: Config, tools: UpstreamTools): { readonly upstream?: Upstream } {
+  return upstream === undefined ? {} : { upstream: new Upstream(upstream, tools) };
 }
 
 function sharedOf({ storage }: Config): { readonly sharedDirectory?: string } {

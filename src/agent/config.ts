@@ -2,6 +2,7 @@ import { availableParallelism, totalmem } from "node:os";
 import { LineCounter, parseDocument, stringify, type Document } from "yaml";
 import * as z from "zod";
 import { parseRate, parseSize, TesseraError, type FileSystem } from "#core";
+import { parseReference } from "#registry";
 
 const label = z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, "is not a lower-case name");
 const domain = z
@@ -12,8 +13,8 @@ const host = z.string().min(1).max(255);
 const port = z.int().min(1).max(65535);
 const address = z.strictObject({ host, port });
 
-/** A value that `parse` turns into a number; its own words become the message. */
-function parsed(parse: (text: string) => number) {
+/** A value that `parse` turns into another; its own words become the message. */
+function parsed<T>(parse: (text: string) => T) {
   return z.string().transform((text, context) => {
     try {
       return parse(text);
@@ -30,6 +31,32 @@ function parseSeconds(text: string): number {
   if (match === null || unit === undefined) throw new Error(`"${text}" is not a time such as 60s`);
   return Number(match[1]) * unit;
 }
+
+/** Below its name lie the components, as `NAME/KIND/COMPONENT`. */
+function parseUpstream(text: string): { host: string; name: string } {
+  const { host, name, tag, digest } = parseReference(text);
+  if (tag === undefined && digest === undefined) return { host, name };
+  throw new Error(`"${text}" has a tag or a digest`);
+}
+
+const file = z.string().min(1).max(4096);
+
+const upstream = z.strictObject({
+  registry: parsed(parseUpstream),
+  /** With `passwordFile`; files are relative to the state directory and read when needed. */
+  username: z.string().min(1).max(1024).optional(),
+  passwordFile: file.optional(),
+  /** Credentials as docker and skopeo keep them. */
+  authFile: file.optional(),
+  /** PEM of the authority that signs the registry's certificate. */
+  caFile: file.optional(),
+  plainHttp: z.boolean().default(false),
+  /** What is made here is sent there. */
+  push: z.boolean().default(false),
+  /** From there, until it has been measured. */
+  link: parsed(parseRate).optional(),
+  pricePerGB: z.number().min(0).default(0),
+});
 
 const shape = z.strictObject({
   cloud: label,
@@ -82,6 +109,8 @@ const shape = z.strictObject({
       time: parsed(parseSeconds).default(3_600_000),
     })
     .prefault({}),
+  /** A registry that holds components besides the members of the federation. */
+  upstream: upstream.optional(),
   /** By whom components must be signed, by where they come from. */
   signatures: z
     .strictObject({
@@ -113,6 +142,7 @@ const shape = z.strictObject({
 });
 
 export type Config = z.output<typeof shape>;
+export type UpstreamConfig = z.output<typeof upstream>;
 
 /** Virtual CPUs for each real one: most guests are idle most of the time. */
 const CPU_OVERCOMMIT = 4;

@@ -12,7 +12,10 @@ import {
   type Wish,
 } from "#compose";
 import {
+  componentsOf,
+  hasCode,
   referenceOf,
+  reportOf,
   TesseraError,
   type Appliance,
   type Component,
@@ -20,11 +23,12 @@ import {
   type Digest,
 } from "#core";
 import type { ComponentStore } from "#repository";
-import { gatherComponents } from "#transfer";
 import { findElsewhere, type Found } from "./help/find.ts";
 import { askHelpers } from "./help/helpers.ts";
 import type { MigrationTools } from "./migrations/tools.ts";
 import type { Signers } from "./signers.ts";
+import type { Upstream } from "./upstream/upstream.ts";
+import { gatherWithUpstream, wordsOf } from "./upstream/gather.ts";
 
 /** One feature and what was found for it. */
 export interface SelectedFeature {
@@ -46,6 +50,8 @@ export interface Selection {
   readonly fits: boolean;
   /** Bytes of images that would come. */
   readonly fetchBytes: number;
+  /** What could not be asked. */
+  readonly remarks?: readonly string[];
 }
 
 interface Selected {
@@ -64,16 +70,58 @@ export class Selector {
 
   /** @throws `compose.wish-invalid` (misuse) */
   async select(recipe: ApplianceRecipe): Promise<Selected> {
-    const { store, world, transport, rates, signers } = this.#tools;
+    const { store, world, transport, rates } = this.#tools;
     const wishes = wishesOf(recipe);
     const components = await store.list();
     const lacking = wishes.filter((wish) => choicesFor(wish, components, []).held.length === 0);
     const asker = { world, transport, distrusts: (cloud: string) => rates.distrusts(cloud) };
-    const found = await findElsewhere(asker, lacking);
-    const { allowed, refused } = await judged(signers, found);
+    const [members, above] = await Promise.all([
+      findElsewhere(asker, lacking),
+      this.#findUpstream(lacking),
+    ]);
+    const { allowed, refused } = await judged(this.#tools, [...members, ...above.found]);
     const others = elsewhereOf(allowed);
     const choices = wishes.map((wish) => choicesFor(wish, components, others));
-    return { selection: selectionOf(choices, refused), recipe, found: allowed };
+    const selection = { ...selectionOf(choices, refused), ...above.remarks };
+    return { selection, recipe, found: allowed };
+  }
+
+  /** A registry that is away is a remark: what the members hold is enough in most cases. */
+  async #findUpstream(
+    lacking: readonly Wish[],
+  ): Promise<{ readonly found: Found[]; readonly remarks?: Pick<Selection, "remarks"> }> {
+    const { upstream } = this.#tools;
+    if (upstream === undefined || lacking.length === 0) return { found: [] };
+    try {
+      return { found: await upstream.find(lacking) };
+    } catch (error) {
+      const remark = `${upstream.name} does not say what it has: ${wordsOf(error)}`;
+      return { found: [], remarks: { remarks: [remark] } };
+    }
+  }
+
+  /**
+   * Gives `use` an appliance whose components are held and cannot go meanwhile: what is missing is
+   * fetched first. What nobody has stays missing: `use` says so.
+   *
+   * @throws what fetching throws
+   */
+  async complete<T>(appliance: Appliance, signal: AbortSignal, use: () => Promise<T>): Promise<T> {
+    const { store, world } = this.#tools;
+    const references = componentsOf(appliance);
+    const owner = `select:${world.random.uuid()}`;
+    try {
+      await store.pin(
+        owner,
+        references.map(({ id }) => id),
+      );
+      const held = new Set((await store.list()).map(({ id }) => id));
+      const missing = references.filter(({ id }) => !held.has(id));
+      if (missing.length > 0) await this.#fetch(owner, missing, signal).catch(this.#nobody);
+      return await use();
+    } finally {
+      await store.unpin(owner);
+    }
   }
 
   /**
@@ -105,17 +153,23 @@ export class Selector {
     }
   }
 
+  readonly #nobody = (error: unknown): void => {
+    if (!hasCode(error, "transfer.no-source")) throw error;
+    this.#tools.world.log.log("warn", "components are missing", { ...reportOf(error) });
+  };
+
   async #fetch(
     owner: string,
     missing: readonly ComponentReference[],
     signal: AbortSignal,
   ): Promise<void> {
-    const { world, store, cloud, rates } = this.#tools;
+    const { world, store, cloud, rates, upstream } = this.#tools;
     const migration = owner.slice("select:".length);
     const need = { migration, source: cloud, missing, always: true };
     const helpers = await askHelpers(this.#tools, need);
     try {
-      const { liars } = await gatherComponents(world, {
+      const { liars } = await gatherWithUpstream(world, upstream, {
+        onRemark: (remark) => world.log.log("warn", "the upstream does not help", { remark }),
         store,
         sources: helpers.sources,
         references: missing,
@@ -142,7 +196,7 @@ export class Selector {
   }
 
   async #requireConstraints({ features }: Selection): Promise<void> {
-    const components = await componentsOf(this.#tools.store, features);
+    const components = await heldOf(this.#tools.store, features);
     const unmet = checkConstraints(components);
     if (unmet.length > 0) throw featuresUnmet([], unmet);
   }
@@ -152,7 +206,7 @@ function idsOf({ features }: Selection): Digest[] {
   return features.flatMap(({ component }) => (component === undefined ? [] : [component.id]));
 }
 
-async function componentsOf(
+async function heldOf(
   store: ComponentStore,
   features: readonly SelectedFeature[],
 ): Promise<Component[]> {
@@ -171,7 +225,7 @@ function wishesOf({ kernel, os, programs }: ApplianceRecipe): Wish[] {
 
 /** Those whose signatures are as this cloud requires, and why others are not taken. */
 async function judged(
-  signers: Signers,
+  { signers, upstream }: { readonly signers: Signers; readonly upstream?: Upstream },
   found: readonly Found[],
 ): Promise<{ readonly allowed: Found[]; readonly refused: Map<string, string> }> {
   const allowed: Found[] = [];
@@ -179,7 +233,8 @@ async function judged(
   for (const one of found) {
     const { reference, signatures, cloud } = one;
     const name = `${reference.name} ${reference.version}`;
-    const objection = await signers.objection(cloud, { ...reference, name }, signatures);
+    const source = cloud === upstream?.name ? upstream.host : cloud;
+    const objection = await signers.objection(source, { ...reference, name }, signatures);
     if (objection === undefined) allowed.push(one);
     else refused.set(`${reference.kind}/${reference.name}`, `this cloud ${objection}`);
   }

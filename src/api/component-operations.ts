@@ -12,7 +12,11 @@ export const componentOperations = {
     method: "GET",
     path: "/v1/components",
     summary: "The repository's components",
-    input: z.strictObject({ kind: view.kind.exactOptional() }),
+    input: z.strictObject({
+      kind: view.kind.exactOptional(),
+      /** What the cloud's upstream registry has, in place of what is held. */
+      upstream: optionalTrue,
+    }),
     result: z.object({ components: list(word.component) }),
   },
   "component.show": {
@@ -43,7 +47,7 @@ export const componentOperations = {
     path: "/v1/components",
     summary: "Adds components from an EROFS image or from an OCI image layout",
     input: z.strictObject({ source: view.componentSource }),
-    result: z.object({ components: list(word.component) }),
+    result: z.object({ components: list(word.component), remarks: view.remarks }),
   },
   "component.push": {
     method: "POST",

@@ -93,4 +93,6 @@ export const importResult = z.object({
   /** Absent for a dry run, as the proof. */
   machine: machine.exactOptional(),
   proof: importProof.exactOptional(),
+  /** What went wrong beside, for people. */
+  remarks: list(text).exactOptional(),
 });

@@ -136,6 +136,8 @@ export const selection = z.object({
   unmet: list(unmetConstraint),
   fits: z.boolean(),
   fetchBytes: bytes,
+  /** What could not be asked. */
+  remarks: list(text).exactOptional(),
 });
 
 /** Equal to the repository room's CollectReport. */
@@ -356,6 +358,8 @@ export const carried = z.object({
 });
 
 export const removed = z.object({ removed: text });
-export const built = z.object({ component, lock: text });
+/** What went wrong beside, for people. */
+export const remarks = list(text).exactOptional();
+export const built = z.object({ component, lock: text, remarks });
 export const rateLimit = rate.exactOptional();
 export const kind = componentKind;

@@ -6,7 +6,7 @@ import { Option, type Command } from "commander";
 import { addRegistryCommands } from "./commands-registry.ts";
 import { lockPath, readRecipe } from "./recipes.ts";
 import { renderCollect, renderComponent, renderComponents, renderVerify } from "./render-lists.ts";
-import { act, leaf, type Bench } from "./session.ts";
+import { act, leaf, type Bench, type Session } from "./session.ts";
 import { readIfThere, readJson, writeText } from "./texts.ts";
 import { printable } from "./values.ts";
 
@@ -37,6 +37,7 @@ function addBuild(component: Command, bench: Bench): void {
     const newLock = (await readIfThere(lockPath(path))) !== result.lock;
     if (newLock) await writeText(lockPath(path), result.lock);
     if (newLock) session.remark(`wrote ${basename(lockPath(path))}\n`);
+    remarkAll(session, result);
     session.print(result, (value) => renderComponents([value.component]));
   });
 }
@@ -72,6 +73,7 @@ function addAdd(component: Command, bench: Bench): void {
   act<AddOptions>(bench, add, async (session, _, options) => {
     const input = await readSource(bench.surroundings.directory, options);
     const result = await session.call("component.add", input);
+    remarkAll(session, result);
     session.print(result, ({ components }) => renderComponents(components));
   });
 }
@@ -101,15 +103,39 @@ async function readSource(directory: string, options: AddOptions): Promise<Input
   });
 }
 
+interface ListOptions {
+  readonly kind?: "kernel" | "os" | "program";
+  readonly upstream?: boolean;
+}
+
+/** What failed beside, such as sending to the upstream. */
+function remarkAll(
+  session: Session,
+  { remarks = [] }: { readonly remarks?: readonly string[] },
+): void {
+  for (const remark of remarks) session.remark(`${printable(remark)}\n`);
+}
+
 function addReading(component: Command, bench: Bench): void {
   const list = leaf(component, "ls", {
     summary: "the repository's components",
-    examples: ["tessera component ls", "tessera component ls --kind os --json"],
-  }).addOption(
-    new Option("--kind <kind>", "only of this kind").choices(["kernel", "os", "program"]),
-  );
-  act<{ kind?: "kernel" | "os" | "program" }>(bench, list, async (session, _, { kind }) => {
-    const result = await session.call("component.list", kind === undefined ? {} : { kind });
+    examples: [
+      "tessera component ls",
+      "tessera component ls --kind os --json",
+      "tessera component ls --upstream    (of the registry that cloud.yaml names)",
+    ],
+  })
+    .alias("list")
+    .addOption(
+      new Option("--kind <kind>", "only of this kind").choices(["kernel", "os", "program"]),
+    )
+    .option("--upstream", "what the cloud's upstream registry has");
+  act<ListOptions>(bench, list, async (session, _, { kind, upstream }) => {
+    const input = {
+      ...(kind === undefined ? {} : { kind }),
+      ...(upstream === true ? { upstream } : {}),
+    };
+    const result = await session.call("component.list", input);
     session.print(result, ({ components }) => renderComponents(components));
   });
   const show = leaf(component, "show <component>", {

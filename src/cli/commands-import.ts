@@ -52,6 +52,7 @@ export function addImportCommand(root: Command, bench: Bench): void {
     const input = inputOf(bench.surroundings.directory, image, options);
     const result = await session.call("machine.import", input, { progress: view.show });
     view.end();
+    for (const remark of result.remarks ?? []) session.remark(`${printable(remark)}\n`);
     session.print(result, renderImport);
   });
 }

@@ -3,10 +3,12 @@ import type { Output } from "#api";
 import { formatBytes } from "#core";
 import { renderUnmet } from "./render-lists.ts";
 import { renderTable } from "./render-table.ts";
+import { printable } from "./values.ts";
 
 type Selection = Output<"machine.select">;
 
-export function renderSelection({ features, unmet, fits, fetchBytes }: Selection): string {
+export function renderSelection(selection: Selection): string {
+  const { features, unmet, fits, fetchBytes, remarks = [] } = selection;
   const columns = [
     { title: "FEATURE" },
     { title: "COMPONENT" },
@@ -22,5 +24,8 @@ export function renderSelection({ features, unmet, fits, fetchBytes }: Selection
   const some = features.some(({ held, component }) => !held && component !== undefined);
   const fetching = some ? `, at most ${formatBytes(fetchBytes)} to fetch` : "";
   const verdict = `${fits ? "fits" : "does not fit"}${fetching}\n`;
-  return renderTable(columns, rows) + (unmet.length === 0 ? "" : renderUnmet(unmet)) + verdict;
+  const beside = remarks.map((remark) => `${printable(remark)}\n`).join("");
+  return (
+    renderTable(columns, rows) + beside + (unmet.length === 0 ? "" : renderUnmet(unmet)) + verdict
+  );
 }

@@ -1,7 +1,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as fc from "fast-check";
-import { fetchSeconds, type Holder, rankHolders, togetherSeconds, worthwhileHolders } from "#delta";
+import {
+  fetchSeconds,
+  type Holder,
+  prefersWhole,
+  rankHolders,
+  togetherSeconds,
+  worthwhileHolders,
+} from "#delta";
 
 function holder(
   cloud: string,
@@ -63,4 +70,16 @@ test("the ranking is a permutation that does not depend on the order", () => {
       assert.ok(togetherSeconds(chosen, rawBytes) <= fetchSeconds(first, rawBytes));
     }),
   );
+});
+
+test("a whole image is taken where it is clearly sooner, or as soon and cheaper, or alone", () => {
+  const image = { sizeBytes: 100e6, otherBytes: 40e6 };
+  const prefers = (whole: Holder, ...others: Holder[]) => prefersWhole({ whole, others, ...image });
+  assert.equal(prefers(holder("r", 1e6)), true);
+  assert.equal(prefers(holder("r", 1e9, 1), holder("m", 20e6, 20, 0)), true);
+  assert.equal(prefers(holder("r", 20e6, 20), holder("m", 20e6, 20, 9)), false);
+  const [near, far] = [holder("r", 250e6, 0, 1), holder("m", 100e6, 0, 1)];
+  assert.equal(prefers(near, far), false);
+  assert.equal(prefers({ ...near, pricePerGB: 0 }, far), true);
+  assert.equal(prefers(near, { ...far, pricePerGB: 0 }), false);
 });

@@ -76,3 +76,27 @@ export function togetherSeconds(
   const rate = Math.min(rates, bitsPerSecond);
   return Math.max(...holders.map(setupSeconds)) + (rawBytes * 8) / rate;
 }
+
+/** A holder that sends whole images only, and what an image costs there and elsewhere. */
+export interface WholeOffer {
+  readonly whole: Holder;
+  /** Those that would send what is missing of it, compressed. */
+  readonly others: readonly Holder[];
+  readonly sizeBytes: number;
+  /** Bytes that one of the others would send. */
+  readonly otherBytes: number;
+}
+
+/**
+ * True when it is better to take the whole image than to ask the best of the others: by how soon it
+ * would be there, in steps of a tenth, then by price; where nothing tells them apart, it is not.
+ */
+export function prefersWhole({ whole, others, sizeBytes, otherBytes }: WholeOffer): boolean {
+  const [best] = rankHolders(others, otherBytes);
+  if (best === undefined) return true;
+  const whole_s = fetchSeconds(whole, sizeBytes);
+  const other_s = fetchSeconds(best, otherBytes);
+  if (whole_s * SIMILAR_SPEED < other_s) return true;
+  if (other_s * SIMILAR_SPEED < whole_s) return false;
+  return whole.pricePerGB * sizeBytes < best.pricePerGB * otherBytes;
+}

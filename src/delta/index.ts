@@ -30,7 +30,13 @@ export {
   type WireEstimate,
   wireBytesOf,
 } from "./estimate.ts";
-export { fetchSeconds, rankHolders, togetherSeconds, worthwhileHolders } from "./holders.ts";
+export {
+  fetchSeconds,
+  prefersWhole,
+  rankHolders,
+  togetherSeconds,
+  worthwhileHolders,
+} from "./holders.ts";
 export {
   createShares,
   JOB_BYTES_MAX,

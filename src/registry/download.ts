@@ -1,5 +1,6 @@
 import type { BlobReference } from "#core";
-import { protocolBroken, unreachable } from "./errors.ts";
+import { corrupt, protocolBroken, unreachable } from "./errors.ts";
+import { digestOf } from "./manifests.ts";
 import type { Session } from "./session.ts";
 import type { WireAnswer } from "./wire.ts";
 
@@ -88,4 +89,28 @@ function faultOf({ blob, answer, from }: Part): string | undefined {
   if (total !== "*" && Number(total) !== blob.sizeBytes) return `says that it has ${total} bytes`;
   const wrong = announced !== undefined && Number(announced) !== last - first + 1;
   return wrong ? `announces ${announced} bytes for ${last - first + 1}` : undefined;
+}
+
+/**
+ * The whole of a small blob, whose digest is right.
+ *
+ * @throws `registry.manifest-corrupt` (corrupt), and as {@link downloadBlob}
+ */
+export async function readBlob(session: Session, blob: BlobReference): Promise<Uint8Array> {
+  const content = new Uint8Array(blob.sizeBytes);
+  let writtenBytes = 0;
+  const target = {
+    get writtenBytes() {
+      return writtenBytes;
+    },
+    append: (bytes: Uint8Array) => {
+      content.set(bytes, writtenBytes);
+      writtenBytes += bytes.length;
+      return Promise.resolve();
+    },
+  };
+  await downloadBlob(session, blob, target, () => undefined);
+  const found = digestOf(content);
+  if (found !== blob.digest) throw corrupt(session.host, blob.digest, found);
+  return content;
 }

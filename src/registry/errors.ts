@@ -1,4 +1,4 @@
-import { TesseraError } from "#core";
+import { TesseraError, type Digest } from "#core";
 
 /** Errors that several files of this room raise. */
 
@@ -38,5 +38,22 @@ export function notThere(host: string, what: string): TesseraError {
   return new TesseraError("misuse", "registry.manifest-not-found", `${host} has no ${what}`, {
     subject: what,
     remedy: "see the tags that the registry has, for instance with skopeo list-tags",
+  });
+}
+
+/** What came is not what its digest says. */
+export function corrupt(host: string, wanted: string, found: Digest): TesseraError {
+  const message = `registry ${host} sends ${found} as ${wanted.slice(0, 128)}`;
+  return new TesseraError("corrupt", "registry.manifest-corrupt", message, {
+    subject: wanted.slice(0, 128),
+    remedy: "ask who runs the registry; what was received is not used",
+  });
+}
+
+export function noCatalogue(host: string): TesseraError {
+  const message = `registry ${host} does not tell what repositories it has`;
+  return new TesseraError("misuse", "registry.catalogue-missing", message, {
+    subject: host,
+    remedy: "ask for components by name: those it tells",
   });
 }

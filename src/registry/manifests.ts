@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
-import { TesseraError, type BlobReference, type Digest } from "#core";
+import type { BlobReference, Digest } from "#core";
 import type { RegistryReference } from "./contract.ts";
-import { notThere, protocolBroken } from "./errors.ts";
+import { corrupt, notThere, protocolBroken } from "./errors.ts";
 import type { Session } from "./session.ts";
 import { requireDigest, wrongStatus } from "./upload.ts";
 
@@ -85,12 +85,4 @@ export async function putManifest(
 
 export function digestOf(content: Uint8Array): Digest {
   return `sha256:${createHash("sha256").update(content).digest("hex")}`;
-}
-
-function corrupt(host: string, wanted: string, found: Digest): TesseraError {
-  const message = `registry ${host} sends ${found} as ${wanted.slice(0, 128)}`;
-  return new TesseraError("corrupt", "registry.manifest-corrupt", message, {
-    subject: wanted.slice(0, 128),
-    remedy: "ask who runs the registry; what was received is not used",
-  });
 }

@@ -15,10 +15,18 @@ const ROUNDS_MAX = 2;
 
 export interface Sending {
   readonly method: WireRequest["method"];
-  /** A path below `/v2/NAME/`, or where the registry said to go on. */
+  /** A path below `/v2/NAME/`, one below `/` that begins with it, or where the registry said to go on. */
   readonly to: string | URL;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Uint8Array;
+}
+
+export interface Target {
+  readonly host: string;
+  readonly name: string;
+  readonly writes: boolean;
+  /** What a token is asked for, where that is not this repository. */
+  readonly scope?: string;
 }
 
 /**
@@ -36,12 +44,7 @@ export class Session {
   readonly #scope: string;
   #authorization: string | undefined;
 
-  constructor(
-    world: World,
-    target: { readonly host: string; readonly name: string; readonly writes: boolean },
-    access: RegistryAccess,
-    options: RegistryOptions = {},
-  ) {
+  constructor(world: World, target: Target, access: RegistryAccess, options: RegistryOptions = {}) {
     const { host, name, writes } = target;
     this.world = world;
     this.host = host;
@@ -49,7 +52,7 @@ export class Session {
     this.#access = access;
     this.#options = options;
     this.#base = new URL(`${isPlain(host, access) ? "http" : "https"}://${host}`);
-    this.#scope = `repository:${name}:${writes ? "pull,push" : "pull"}`;
+    this.#scope = target.scope ?? `repository:${name}:${writes ? "pull,push" : "pull"}`;
     this.#wire = new Wire({
       host,
       idle_ms: options.idle_ms ?? IDLE_MS,
@@ -81,7 +84,7 @@ export class Session {
     this.#options.signal?.throwIfAborted();
     let url =
       typeof sending.to === "string"
-        ? new URL(`/v2/${this.#name}/${sending.to}`, this.#base)
+        ? new URL(sending.to.startsWith("/") ? sending.to : this.#own(sending.to), this.#base)
         : this.#allowed(sending.to);
     let rounds = 0;
     for (let hops = 0; hops <= REDIRECTS_MAX;) {
@@ -116,6 +119,10 @@ export class Session {
       headers: { ...headers, ...(own ? { authorization: this.#authorization ?? "" } : {}) },
       ...(body === undefined ? {} : { body }),
     });
+  }
+
+  #own(path: string): string {
+    return `/v2/${this.#name}/${path}`;
   }
 
   #isOwn(url: URL): boolean {

@@ -1,5 +1,6 @@
 export type * from "./contract.ts";
-export { MANIFEST_BYTES_MAX, MANIFEST_TYPE } from "./layout.ts";
+export { decodeDescription } from "./decode.ts";
+export { INDEX_TYPE, MANIFEST_BYTES_MAX, MANIFEST_TYPE } from "./layout.ts";
 export { readManifest } from "./manifest.ts";
 export {
   packageSignatures,

@@ -4,6 +4,8 @@ import { isDigest, TesseraError, type Component, type Digest, type FileSystem } 
 import { fileSource, readErofs } from "#image";
 import { openRepository, type ComponentStore } from "#repository";
 import type { Handlers, Input } from "#api";
+import { pushMade } from "../upstream/push.ts";
+import type { Upstream } from "../upstream/upstream.ts";
 import type { Parts } from "./parts.ts";
 
 type ComponentOperations = Pick<
@@ -19,8 +21,8 @@ type ComponentOperations = Pick<
 export function componentHandlers(parts: Parts): ComponentOperations {
   const { store } = parts;
   return {
-    "component.list": async ({ kind }) => {
-      const all = await store.list();
+    "component.list": async ({ kind, upstream }, { signal }) => {
+      const all = upstream === true ? await upstreamOf(parts).list({ signal }) : await store.list();
       return { components: all.filter((c) => kind === undefined || c.description.kind === kind) };
     },
     "component.show": async ({ component: text }) => {
@@ -31,15 +33,15 @@ export function componentHandlers(parts: Parts): ComponentOperations {
     "component.build": async (input, { progress, signal }) => {
       const built = await build(parts, input, progress, signal);
       await parts.offerChanged();
-      return built;
+      return { ...built, ...(await pushMade(parts, [built.component], signal)) };
     },
-    "component.add": async ({ source }) => {
+    "component.add": async ({ source }, { signal }) => {
       const components =
         source.from === "image"
           ? [await addImage(parts, source)]
           : await addLayout(parts, source.path);
       await parts.offerChanged();
-      return { components };
+      return { components, ...(await pushMade(parts, components, signal)) };
     },
     "component.remove": async ({ component: text }) => {
       const id = await idOf(store, text);
@@ -49,6 +51,14 @@ export function componentHandlers(parts: Parts): ComponentOperations {
     },
     "component.collect": ({ dryRun }) => store.collect({ dryRun: dryRun ?? false }),
   };
+}
+
+/** @throws `agent.upstream-none` (misuse) */
+function upstreamOf({ upstream }: Parts): Upstream {
+  if (upstream !== undefined) return upstream;
+  throw new TesseraError("misuse", "agent.upstream-none", "this cloud has no upstream registry", {
+    remedy: 'name one in cloud.yaml: "upstream: { registry: oci://… }"',
+  });
 }
 
 /** A damaged component is not found by its name; by its whole digest it must be. */

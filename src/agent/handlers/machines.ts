@@ -1,8 +1,10 @@
 import { checkConstraints, parseAppliance, resolveAppliance } from "#compose";
 import { componentsOf, TesseraError, type Appliance, type Component, type Machine } from "#core";
 import type { Handlers, Input } from "#api";
+import type { ComponentStore } from "#repository";
 import { importMachine } from "../imports.ts";
 import { dependenceOf } from "../migrations/hot/dependence.ts";
+import { pushMade } from "../upstream/push.ts";
 import type { Parts } from "./parts.ts";
 
 type MachineOperations = Pick<
@@ -45,7 +47,9 @@ export function machineHandlers(parts: Parts): MachineOperations {
       const files = filesOf(input);
       if (input.appliance !== undefined) {
         const appliance = await appliances.resolve(input.appliance);
-        return await machines.create(input.name, appliance, files);
+        return await parts.selector.complete(appliance, signal, () =>
+          machines.create(input.name, appliance, files),
+        );
       }
       const { text = "", fileName = "" } = input.features ?? {};
       const recipe = parseAppliance(text, fileName);
@@ -57,8 +61,13 @@ export function machineHandlers(parts: Parts): MachineOperations {
     },
     "machine.import": async (input, context) => {
       const result = await importMachine(parts, input, context);
-      if (input.dryRun !== true) await parts.offerChanged();
-      return result;
+      if (input.dryRun === true || result.machine === undefined) return result;
+      await parts.offerChanged();
+      const { appliance } = result.machine;
+      return {
+        ...result,
+        ...(await pushMade(parts, await heldOf(parts.store, appliance), context.signal)),
+      };
     },
     "machine.list": async () => ({ machines: await machines.list() }),
     "machine.show": async ({ machine }) => (await machines.store.resolve(machine)).machine,
@@ -106,6 +115,11 @@ async function notDependedUpon(
   });
 }
 
+async function heldOf(store: ComponentStore, appliance: Appliance): Promise<Component[]> {
+  const found = await Promise.all(componentsOf(appliance).map(({ id }) => store.find(id)));
+  return found.filter((component) => component !== undefined);
+}
+
 function whatOf({ name }: Input<"machine.create">): TesseraError {
   const message = `machine "${name}" is to be made of an appliance or of features, of one of them`;
   return new TesseraError("misuse", "agent.machine-of-what", message, { subject: name });
@@ -121,9 +135,7 @@ function filesOf({ files }: Input<"machine.create">) {
 
 async function check({ store }: Parts, { text, fileName }: Input<"appliance.check">) {
   const appliance = await resolveAppliance(parseAppliance(text, fileName), store);
-  const found = await Promise.all(componentsOf(appliance).map(({ id }) => store.find(id)));
-  const components = found.filter((c): c is Component => c !== undefined);
-  const unmet = checkConstraints(components);
+  const unmet = checkConstraints(await heldOf(store, appliance));
   return { appliance, fits: unmet.length === 0, unmet };
 }
 

@@ -13,6 +13,7 @@ import type { ProgressBoard } from "../migrations/progress.ts";
 import type { Peers } from "../peers.ts";
 import type { Selector } from "../selection.ts";
 import type { Signers } from "../signers.ts";
+import type { Upstream } from "../upstream/upstream.ts";
 
 /** The running agent's rooms, as its API handlers use them. */
 export interface Parts {
@@ -24,6 +25,7 @@ export interface Parts {
   readonly machines: Machines;
   readonly migrations: Migrations;
   readonly signers: Signers;
+  readonly upstream?: Upstream;
   readonly selector: Selector;
   readonly journal: Journal;
   readonly board: ProgressBoard;

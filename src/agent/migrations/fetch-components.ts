@@ -5,13 +5,9 @@ import {
   type Digest,
   type EncodingShares,
 } from "#core";
-import {
-  gatherComponents,
-  type ComponentReport,
-  type GatherSource,
-  type TransferProgress,
-} from "#transfer";
+import type { ComponentReport, GatherSource, TransferProgress } from "#transfer";
 import { askHelpers, type Helpers } from "../help/helpers.ts";
+import { gatherWithUpstream } from "../upstream/gather.ts";
 import type { CourseOf, Happening } from "./course.ts";
 import type { ReceiverHolder } from "./fetch.ts";
 import type { DestinationPart } from "./record.ts";
@@ -76,8 +72,8 @@ export class EncodingsTaken {
 }
 
 /**
- * Fetches what the repository does not hold, from the source and from others that would send it:
- * the only bytes of a component that ever travel.
+ * Fetches what the repository does not hold, from the source, from others that would send it, and
+ * from the upstream registry where that is better: the only bytes of a component that ever travel.
  */
 export async function fetchComponents(
   tools: MigrationTools,
@@ -150,12 +146,13 @@ async function gather(
   const { world, store } = tools;
   const { id, appliance } = course.record;
   let found = course.record;
-  const { liars } = await gatherComponents(world, {
+  const { liars } = await gatherWithUpstream(world, tools.upstream, {
     store,
     sources: [await mainSource(tools, holder, course), ...helpers.sources],
     references: componentsOf(appliance),
     owner: `migration:${id}`,
     signal,
+    onRemark: (remark) => course.note({}, "upstream", remark),
     onBlobs: (component: Digest, blobs) => tools.own(id, component, blobs),
     onProgress: ({ component, source: from, ...progress }) =>
       tools.progress(id, {
@@ -165,7 +162,11 @@ async function gather(
       }),
     onComponent: async (report) => {
       // Several may end at a time: what one has found must be in the patch of the next.
-      const wireBytes = found.wireBytes + holder.takeWireBytes() + helpers.takeWireBytes();
+      const wireBytes =
+        found.wireBytes +
+        holder.takeWireBytes() +
+        helpers.takeWireBytes() +
+        (report.wireBytesBySource[tools.upstream?.name ?? ""] ?? 0);
       const patch = { ...withReport(found, report), wireBytes };
       found = { ...found, ...patch };
       await course.note(patch, "component-held", `${report.name} ${report.wireBytes} bytes`);

@@ -6,6 +6,7 @@ import type { DataEndpoint, DataIdentity, DataServer } from "#transfer";
 import type { Layout } from "../layout.ts";
 import type { Machines } from "../machines.ts";
 import type { Signers } from "../signers.ts";
+import type { Upstream } from "../upstream/upstream.ts";
 import type { CourseTools } from "./course.ts";
 import type { HelpPolicy } from "../help/help-desk.ts";
 import type { RateCache } from "../help/rates.ts";
@@ -34,6 +35,8 @@ export interface MigrationTools extends CourseTools {
   readonly rates: RateCache;
   readonly help: HelpPolicy;
   readonly signers: Signers;
+  /** A registry that holds components besides the members. */
+  readonly upstream?: Upstream;
   /** Most bytes of earlier copies of user data that are kept; 0 for none. */
   readonly lineageBytesMax: number;
   /** Processors that nothing else uses at the moment: above 0, may be a fraction. */
