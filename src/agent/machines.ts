@@ -1,5 +1,13 @@
 import type { BlockDevice } from "#block";
-import { compose, createUserData, withUserData, type InstanceFile } from "#compose";
+import {
+  cloudInitParts,
+  compose,
+  createUserData,
+  guestFacts,
+  withUserData,
+  type CloudInit,
+  type InstanceFile,
+} from "#compose";
 import {
   componentsOf,
   reportOf,
@@ -82,7 +90,7 @@ export class Machines {
   }
 
   /**
-   * Makes a stopped machine with a new user data block.
+   * Makes a stopped machine with a new user data block; `files` win over what `cloudInit` makes.
    *
    * @throws `agent.name-invalid`, `agent.machine-exists`, `repository.component-unknown` (misuse),
    * and what making the user data block throws; nothing is left of it then
@@ -91,11 +99,18 @@ export class Machines {
     name: string,
     appliance: Appliance,
     files: readonly InstanceFile[],
+    cloudInit?: CloudInit,
   ): Promise<Machine> {
-    const { world } = this.#options;
+    const { world, store } = this.#options;
     const sizeBytes = appliance.resources.dataBytes;
     return await this.createWith(name, appliance, async (uuid, dataPath) => {
-      await createUserData(world, dataPath, { uuid, hostname: name, sizeBytes, files });
+      const identity = { uuid, hostname: name };
+      const parts =
+        cloudInit === undefined
+          ? { files: [] }
+          : await cloudInitParts(cloudInit, await guestFacts(store, appliance), identity);
+      const all = { ...parts, files: [...parts.files, ...files] };
+      await createUserData(world, dataPath, { ...identity, sizeBytes, ...all });
     });
   }
 

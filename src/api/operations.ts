@@ -139,6 +139,8 @@ const machineOperations = {
       /** An appliance file, whose components may be ranges of versions and at other clouds. */
       features: view.fileText.exactOptional(),
       files: list(view.instanceFile).exactOptional(),
+      /** Texts as cloud-init's NoCloud source takes them; they go before those of `features`. */
+      cloudInit: view.cloudInit.exactOptional(),
     }),
     result: word.machine,
     bodyBytesMax: FILES_BODY_BYTES_MAX,

@@ -64,6 +64,12 @@ export const cloudStatus = z.object({
 
 /** A file whose text the client read, since the agent may not see the client's directory. */
 export const fileText = z.object({ fileName: name, text: z.string() });
+/** Equal to the compose room's CloudInit. */
+export const cloudInit = z.strictObject({
+  userData: z.string().exactOptional(),
+  metaData: z.string().exactOptional(),
+  networkConfig: z.string().exactOptional(),
+});
 export const lockedRecipe = z.object({ recipe: fileText, lock: fileText });
 
 /** Equal to the build room's BuildProgress. */

@@ -98,7 +98,7 @@ export function addMachineCommands(root: Command, bench: Bench): void {
   addConsole(machine, bench);
 }
 
-interface CreateOptions extends FeatureFlags {
+interface CreateOptions extends FeatureFlags, CloudInitFlags {
   readonly appliance?: string;
   readonly dryRun?: boolean;
   readonly file: readonly string[];
@@ -115,6 +115,7 @@ function addCreate(machine: Command, bench: Bench): void {
       "tessera machine create web-1 --kernel kernel-cloud --os debian-12 --program 'nginx@>=1.22' --cpus 2 --memory 1G --data 10G --dry-run",
       "tessera machine create web-1 --appliance web --start",
       "tessera machine create web-1 --appliance web --file /srv/index.html=./index.html",
+      "tessera machine create web-1 --appliance web --user-data ./user-data.yaml --start",
     ],
   })
     .option("--appliance <appliance>", "name or digest of an appliance that is kept here")
@@ -125,6 +126,9 @@ function addCreate(machine: Command, bench: Bench): void {
       (value: string, all: readonly string[]) => [...all, value],
       [],
     )
+    .option("--user-data <file>", "cloud-init's user data: #cloud-config or a script")
+    .option("--meta-data <file>", "with it: NoCloud's meta data")
+    .option("--network-config <file>", "with it: network configuration, version 1 or 2")
     .option("--start", "start it at once");
   withFeatures(create);
   act<CreateOptions>(bench, create, async (session, [name = ""], options) => {
@@ -132,6 +136,7 @@ function addCreate(machine: Command, bench: Bench): void {
     const sizeBytes = files.reduce((sum, file) => sum + file.contentBase64.length * 0.75, 0);
     if (sizeBytes > FILES_BYTES_MAX) throw tooMuch();
     const what = await ofWhat(bench, name, options);
+    const cloudInit = await readCloudInit(bench, options);
     if ("features" in what) {
       const selection = await session.call("machine.select", what);
       if (options.dryRun === true) {
@@ -140,11 +145,32 @@ function addCreate(machine: Command, bench: Bench): void {
       }
       session.remark(renderSelection(selection));
     }
-    let made = await session.call("machine.create", { name, files, ...what });
+    let made = await session.call("machine.create", { name, files, ...what, ...cloudInit });
     if (options.start === true) made = await session.call("machine.start", { machine: made.uuid });
     session.print(made, renderMachine);
     return 0;
   });
+}
+
+interface CloudInitFlags {
+  readonly userData?: string;
+  readonly metaData?: string;
+  readonly networkConfig?: string;
+}
+
+async function readCloudInit(
+  { surroundings }: Bench,
+  flags: CloudInitFlags,
+): Promise<Pick<Input<"machine.create">, "cloudInit">> {
+  const { userData, metaData, networkConfig } = flags;
+  const given = { userData, metaData, networkConfig };
+  const texts = await Promise.all(
+    Object.entries(given).map(async ([key, file]) =>
+      file === undefined ? [] : [[key, await readText(resolve(surroundings.directory, file))]],
+    ),
+  );
+  const all = texts.flat();
+  return all.length === 0 ? {} : { cloudInit: Object.fromEntries(all) };
 }
 
 type MadeOf = { readonly appliance: string } | { readonly features: FileText };

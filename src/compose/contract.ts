@@ -1,3 +1,4 @@
+import type { CloudInit } from "./cloud-init/contract.ts";
 import type { Constraint, Digest, Resources, ServiceLevel } from "#core";
 
 /** An appliance file, validated, with names not yet resolved against a repository. */
@@ -8,6 +9,8 @@ export interface ApplianceRecipe {
   readonly programs: readonly string[];
   readonly resources: Resources;
   readonly serviceLevel: ServiceLevel;
+  /** For the one machine that is made of this file; nothing that an appliance keeps. */
+  readonly cloudInit?: CloudInit;
 }
 
 /** That all components are for one architecture: the need for the kernel's. */
@@ -38,4 +41,28 @@ export interface InstanceFile {
   readonly content: Uint8Array;
   /** Default 0o644. */
   readonly mode?: number;
+  /** Default root's. */
+  readonly uid?: number;
+  readonly gid?: number;
+}
+
+/** A directory of the user data block that is not root's, or not as directories are otherwise. */
+export interface InstanceDirectory {
+  readonly path: string;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** A symbolic link in the user data block. */
+export interface InstanceLink {
+  readonly path: string;
+  readonly target: string;
+}
+
+/** What is put into a user data block when it is made. */
+export interface InstanceParts {
+  readonly files: readonly InstanceFile[];
+  readonly directories?: readonly InstanceDirectory[];
+  readonly links?: readonly InstanceLink[];
 }

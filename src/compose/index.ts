@@ -1,4 +1,7 @@
 export type * from "./contract.ts";
+export { cloudInitParts } from "./cloud-init/apply.ts";
+export type { CloudInit } from "./cloud-init/contract.ts";
+export { guestFacts } from "./cloud-init/facts.ts";
 export { combine } from "./combine.ts";
 export { compose } from "./compose.ts";
 export type { ComposeOptions } from "./compose.ts";

@@ -123,6 +123,14 @@ const serviceLevel = fields({
   maySlowDown: z.boolean({ error: "must be true or false" }).default(true),
 });
 
+const cloudText = z.string({ error: "must be a text, as a block that begins with |" }).optional();
+
+const cloudInit = fields({
+  userData: cloudText,
+  metaData: cloudText,
+  networkConfig: cloudText,
+});
+
 const NAME =
   "must be a name of 1 to 63 lower-case letters, digits and hyphens, starting with a letter or digit";
 
@@ -136,6 +144,7 @@ export const recipeSchema = fields({
     .default([]),
   resources: resources.prefault({}),
   serviceLevel: serviceLevel.prefault({}),
+  cloudInit: cloudInit.optional(),
 });
 
 export type ApplianceFile = z.output<typeof recipeSchema>;

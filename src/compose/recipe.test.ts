@@ -83,7 +83,7 @@ const FAULTS: readonly (readonly [string, string, RegExp])[] = [
   [
     "an unknown field",
     `${HEAD}color: red\n`,
-    /^web\.yaml:4:1: color: unknown field; allowed here: name, kernel, os, programs, resources, serviceLevel$/,
+    /^web\.yaml:4:1: color: unknown field; allowed here: name, kernel, os, programs, resources, serviceLevel, cloudInit$/,
   ],
   [
     "an unknown field below",

@@ -3,6 +3,7 @@ import { TesseraError } from "#core";
 import type { Resources, ServiceLevel } from "#core";
 import { LineCounter, isMap, isPair, isScalar, parseDocument, visit } from "yaml";
 import type { Document, Node } from "yaml";
+import type { CloudInit } from "./cloud-init/contract.ts";
 import type { ApplianceRecipe } from "./contract.ts";
 import { recipeSchema } from "./recipe-schema.ts";
 import type { ApplianceFile } from "./recipe-schema.ts";
@@ -156,6 +157,16 @@ function recipeOf(file: ApplianceFile): ApplianceRecipe {
     ...level,
     ...(downtimeMax === undefined ? {} : { downtimeMax_ms: downtimeMax }),
   };
-  const { name, kernel, os, programs } = file;
-  return { name, kernel, os, programs, resources, serviceLevel };
+  const { name, kernel, os, programs, cloudInit } = file;
+  const own = cloudInit === undefined ? {} : { cloudInit: givenOf(cloudInit) };
+  return { name, kernel, os, programs, resources, serviceLevel, ...own };
+}
+
+function givenOf(texts: NonNullable<ApplianceFile["cloudInit"]>): CloudInit {
+  const { userData, metaData, networkConfig } = texts;
+  return {
+    ...(userData === undefined ? {} : { userData }),
+    ...(metaData === undefined ? {} : { metaData }),
+    ...(networkConfig === undefined ? {} : { networkConfig }),
+  };
 }

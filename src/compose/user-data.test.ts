@@ -74,6 +74,36 @@ test("the machine's identity and its files are root's, with their modes", async 
   });
 });
 
+test("owners, directories and links are as given, a file before a link", async () => {
+  await temporary(async (directory) => {
+    const path = join(directory, "data.raw");
+    const content = Buffer.from("key\n");
+    await createUserData(realWorld(), path, {
+      ...OPTIONS,
+      files: [
+        { path: "/home/ada/.ssh/authorized_keys", content, mode: 0o600, uid: 70_000, gid: 7 },
+      ],
+      directories: [{ path: "/home/ada", mode: 0o750, uid: 70_000, gid: 7 }],
+      links: [
+        { path: "/etc/localtime", target: "/usr/share/zoneinfo/UTC" },
+        { path: "/etc/hostname", target: "x" },
+      ],
+    });
+    assert.equal(owner(path, "/upper/home/ada/.ssh/authorized_keys"), "0600 70000 7");
+    assert.equal(owner(path, "/upper/home/ada"), "0750 70000 7");
+    assert.equal(owner(path, "/upper/home"), "0755 0 0");
+    assert.match(
+      debugfs(path, "stat /upper/etc/localtime"),
+      /Fast link dest: "\/usr\/share\/zoneinfo\/UTC"/,
+    );
+    assert.equal(debugfs(path, "cat /upper/etc/hostname"), "web-1\n");
+    assert.equal(spawnSync("e2fsck", ["-fn", path]).status, 0);
+    const links = [{ path: "/etc/x", target: "a\nrm /upper" }];
+    const made = createUserData(realWorld(), path, { ...OPTIONS, links });
+    await assert.rejects(made, withCode("compose.instance-path-invalid"));
+  });
+});
+
 const PATHS = [
   "etc/x",
   "/",

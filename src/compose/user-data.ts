@@ -3,9 +3,9 @@ import { createHash } from "node:crypto";
 import { basename, dirname, join } from "node:path";
 import { TesseraError } from "#core";
 import type { ComposedDisks, World } from "#core";
-import type { InstanceFile } from "./contract.ts";
+import type { InstanceFile, InstanceParts } from "./contract.ts";
 import { DATA_LABEL } from "./init-script.ts";
-import { checkInstanceFiles, directoriesOf } from "./instance-files.ts";
+import { checkInstanceParts, type CheckedParts } from "./instance-files.ts";
 
 const BLOCK_BYTES = 4096;
 const SIZE_BYTES_MIN = 64 * 2 ** 20;
@@ -17,15 +17,13 @@ const TIMEOUT_MS = 120_000;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const HOSTNAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 
-export interface UserDataOptions {
+export interface UserDataOptions extends InstanceParts {
   /** The machine's UUID, lower case. */
   readonly uuid: string;
   /** One label of RFC 1123: 1 to 63 lower-case letters, digits and hyphens. */
   readonly hostname: string;
   /** 64 MiB to 16 TiB, whole 4 KiB blocks. */
   readonly sizeBytes: number;
-  /** Owned by root; they win over files of the components at the same paths. */
-  readonly files: readonly InstanceFile[];
 }
 
 /**
@@ -56,8 +54,8 @@ export function withUserData(disks: ComposedDisks, machineUuid: string): Compose
 
 /**
  * Makes the user data block: ext4 with overlayfs's `upper` and `work` directories, the machine's
- * name and id (`/etc/hostname`, `/etc/hosts`, `/etc/machine-id`) and the instance files in
- * `upper`. Written beside and renamed: the path never names a half-made block. An existing file
+ * name and id (`/etc/hostname`, `/etc/hosts`, `/etc/machine-id`) and the instance's parts in
+ * `upper`, which win over what components have at the same paths. Written beside and renamed: the path never names a half-made block. An existing file
  * at `path` is replaced; one caller at a time may make a path. Needs `mke2fs` and `debugfs` (e2fsprogs 1.47 or newer), no root.
  *
  * @throws `compose.uuid-invalid`, `compose.hostname-invalid`, `compose.data-size-invalid`,
@@ -69,7 +67,10 @@ export async function createUserData(
   options: UserDataOptions,
 ): Promise<void> {
   check(options);
-  const files = checkInstanceFiles([...identityFiles(options), ...options.files]);
+  const parts = checkInstanceParts({
+    ...options,
+    files: [...identityFiles(options), ...options.files],
+  });
   const staging = `${path}.new-${world.random.uuid()}`;
   const image = `${staging}/image`;
   await world.files.makeDirectory(dirname(path));
@@ -77,7 +78,7 @@ export async function createUserData(
   await world.files.makeDirectory(staging, 0o700);
   try {
     await makeFileSystem(world, staging, options);
-    await populate(world, staging, files);
+    await populate(world, staging, parts);
     await makeDurable(world, image);
     await world.files.rename(image, path);
   } finally {
@@ -171,33 +172,40 @@ interface Owned {
   readonly path: string;
   /** Type and permission bits. */
   readonly mode: number;
+  readonly uid?: number | undefined;
+  readonly gid?: number | undefined;
 }
 
 async function populate(
   world: World,
   staging: string,
-  files: readonly InstanceFile[],
+  { files, links, directories }: CheckedParts,
 ): Promise<void> {
-  const inUpper = directoriesOf(files).map(({ path, mode }) => ({ path: `/upper${path}`, mode }));
+  const inUpper = directories.map((one) => ({ ...one, path: `/upper${one.path}` }));
   const top = ["/upper", "/work"].map((path) => ({ path, mode: 0o755 }));
-  const commands = [...top, ...inUpper].flatMap(({ path, mode }) => [
-    `mkdir ${path}`,
-    ...owned({ path, mode: 0o040000 | mode }),
+  const commands = [...top, ...inUpper].flatMap((one) => [
+    `mkdir ${one.path}`,
+    ...owned({ ...one, mode: 0o040000 | one.mode }),
   ]);
-  for (const [index, { path, content, mode = 0o644 }] of files.entries()) {
+  for (const [index, { path, content, mode = 0o644, uid, gid }] of files.entries()) {
     await world.files.writeFileAtomic(`${staging}/${index}`, content, 0o600);
     const target = `/upper${path}`;
     commands.push(`cd ${dirname(target)}`, `write ${index} ${basename(target)}`);
-    commands.push(...owned({ path: target, mode: 0o100000 | mode }));
+    commands.push(...owned({ path: target, mode: 0o100000 | mode, uid, gid }));
+  }
+  for (const { path, target } of links) {
+    const place = `/upper${path}`;
+    commands.push(`cd ${dirname(place)}`, `symlink ${basename(place)} ${target}`);
+    commands.push(...owned({ path: place, mode: 0o120777 }));
   }
   await world.files.writeFileAtomic(`${staging}/commands`, `${commands.join("\n")}\n`, 0o600);
   const errors = await tool(world, "debugfs", ["-w", "-f", "commands", "image"], staging);
   refuseFaults(errors);
 }
 
-function owned({ path, mode }: Owned): string[] {
+function owned({ path, mode, uid = 0, gid = 0 }: Owned): string[] {
   const set = (field: string, value: string): string => `set_inode_field ${path} ${field} ${value}`;
-  return [set("mode", `0${mode.toString(8)}`), set("uid", "0"), set("gid", "0")];
+  return [set("mode", `0${mode.toString(8)}`), set("uid", `${uid}`), set("gid", `${gid}`)];
 }
 
 /** debugfs ends with 0 whatever its commands did; what they complain of is on standard error. */

@@ -7,7 +7,15 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { test } from "node:test";
-import { compose, createUserData, parseAppliance, resolveAppliance, withUserData } from "#compose";
+import {
+  cloudInitParts,
+  compose,
+  createUserData,
+  guestFacts,
+  parseAppliance,
+  resolveAppliance,
+  withUserData,
+} from "#compose";
 import type { InstanceFile } from "#compose";
 import { createQemu, type MachineSpecification, type RunningMachine } from "#hypervisor";
 import { realWorld } from "#system";
@@ -17,6 +25,21 @@ const APPLIANCE = resolve(import.meta.dirname, "../../examples/appliances/web-da
 const READY_MS = 300_000;
 const STOP_MS = 120_000;
 const REPORT = "/var/log/check";
+const RAN = "/var/log/ran";
+
+/** Applied without cloud-init, which these components do not have. */
+const CLOUD_INIT = {
+  userData: `#cloud-config
+hostname: web-2
+users:
+  - {name: ada, groups: [www-data, team], ssh_authorized_keys: [ssh-ed25519 AAAA ada]}
+write_files:
+  - {path: /srv/note, content: hello, owner: 'ada:team', permissions: '0640'}
+runcmd:
+  - echo "ran $(hostname)" >>${RAN}
+`,
+  networkConfig: "{version: 2, ethernets: {lan: {match: {name: 'en*'}, dhcp4: true, mtu: 1400}}}",
+};
 
 const world = realWorld();
 const hypervisor = createQemu(world, { accelerator: "tcg" });
@@ -32,9 +55,10 @@ const CHECK_FILES = [
     "/etc/systemd/system/check.service",
     `[Unit]
 Description=Check the composed system
+After=tessera-first-boot.service
 [Service]
 Type=oneshot
-ExecStart=/bin/sh -c '{ dpkg --audit; echo "audit $?"; apt-get check; echo "check $?"; dpkg-query -W nginx redis-server; getent passwd redis www-data; stat -c "%%a %%U:%%G %%n" /etc/shadow /etc/passwd /root; hostname; systemctl --failed --no-legend --plain; echo "end"; } >${REPORT} 2>&1'
+ExecStart=/bin/sh -c '{ dpkg --audit; echo "audit $?"; apt-get check; echo "check $?"; dpkg-query -W nginx redis-server; getent passwd redis www-data; stat -c "%%a %%U:%%G %%n" /etc/shadow /etc/passwd /root; id ada; stat -c "%%a %%U:%%G %%n" /home/ada/.ssh/authorized_keys /srv/note; cat ${RAN}; ip -o link | grep -c "mtu 1400"; hostname; systemctl --failed --no-legend --plain; echo "end"; } >${REPORT} 2>&1'
 `,
   ),
   textFile(
@@ -51,7 +75,11 @@ async function machineIn(directory: string): Promise<MachineSpecification> {
   const disks = await compose(world, store, appliance, join(directory, "composed"));
   const dataPath = join(directory, "data.raw");
   const { cpus, memoryBytes, dataBytes: sizeBytes, ports } = appliance.resources;
-  await createUserData(world, dataPath, { uuid, hostname: "web-1", sizeBytes, files: CHECK_FILES });
+  const identity = { uuid, hostname: "web-1" };
+  const facts = await guestFacts(store, appliance);
+  const parts = await cloudInitParts(CLOUD_INIT, facts, identity);
+  const files = [...parts.files, ...CHECK_FILES];
+  await createUserData(world, dataPath, { ...identity, sizeBytes, ...parts, files });
   await mkdir(join(directory, "machine"));
   return {
     uuid,
@@ -123,7 +151,16 @@ function assertReport(dataPath: string): void {
   assert.match(report, /^640 root:shadow \/etc\/shadow$/m);
   assert.match(report, /^644 root:root \/etc\/passwd$/m);
   assert.match(report, /^700 root:root \/root$/m);
-  assert.match(report, /^web-1\nend$/m, `units have failed: ${report}`);
+  assert.match(
+    report,
+    /^uid=1000\(ada\) gid=1000\(ada\) groups=1000\(ada\),33\(www-data\),1001\(team\)$/m,
+  );
+  assert.match(
+    report,
+    /^600 ada:ada \/home\/ada\/\.ssh\/authorized_keys\n640 ada:team \/srv\/note$/m,
+  );
+  assert.match(report, /^ran web-2\n1$/m, report);
+  assert.match(report, /^web-2\nend$/m, `units have failed: ${report}`);
 }
 
 async function withDirectory(work: (directory: string) => Promise<void>): Promise<void> {
@@ -160,6 +197,7 @@ test("a composed machine serves, keeps its data over a stop, and stays sound", a
       assert.equal(await machine.stop(STOP_MS), "graceful");
     });
     assertClean(specification.dataPath);
+    assert.equal(debugfs(specification.dataPath, `cat /upper${RAN}`), "ran web-2\n");
   });
 });
 

@@ -125,15 +125,21 @@ test("a machine is made with files, and its name is taken then", async (t) => {
     },
     { path: "/etc/shop/empty", contentBase64: "" },
   ];
-  const machine = await call(cloud, "machine.create", { name: "web-1", appliance: "shop", files });
+  const cloudInit = { userData: "#cloud-config\nhostname: shop-of-the-user-data\n" };
+  const input = { name: "web-1", appliance: "shop", files, cloudInit };
+  const machine = await call(cloud, "machine.create", input);
   assert.deepEqual([machine.name, machine.state], ["web-1", "stopped"]);
   const data = await readFile(cloud.parts.machines.store.dataPath(machine.uuid));
   assert.ok(data.includes(secret), "the file is in the user data block");
+  assert.ok(data.includes("shop-of-the-user-data\n"));
   for (const text of ["web-1", machine.uuid]) {
     assert.deepEqual(await call(cloud, "machine.show", { machine: text }), machine);
   }
   const again = call(cloud, "machine.create", { name: "web-1", appliance: "shop" });
   await assert.rejects(again, code("agent.machine-exists"));
+  const wrong = { ...input, name: "c", cloudInit: { userData: "#cloud-config\nruncmd: [ls]\n" } };
+  const unsupported = call(cloud, "machine.create", wrong);
+  await assert.rejects(unsupported, code("compose.cloud-init-unsupported"));
   const outside = [{ path: "/../shop", contentBase64: "" }];
   const create = call(cloud, "machine.create", { name: "b", appliance: "shop", files: outside });
   await assert.rejects(create, TesseraError);

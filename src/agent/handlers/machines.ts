@@ -1,4 +1,10 @@
-import { checkConstraints, parseAppliance, resolveAppliance } from "#compose";
+import {
+  checkConstraints,
+  parseAppliance,
+  resolveAppliance,
+  type ApplianceRecipe,
+  type CloudInit,
+} from "#compose";
 import { componentsOf, TesseraError, type Appliance, type Component, type Machine } from "#core";
 import type { Handlers, Input } from "#api";
 import type { ComponentStore } from "#repository";
@@ -48,13 +54,14 @@ export function machineHandlers(parts: Parts): MachineOperations {
       if (input.appliance !== undefined) {
         const appliance = await appliances.resolve(input.appliance);
         return await parts.selector.complete(appliance, signal, () =>
-          machines.create(input.name, appliance, files),
+          machines.create(input.name, appliance, files, input.cloudInit),
         );
       }
       const { text = "", fileName = "" } = input.features ?? {};
       const recipe = parseAppliance(text, fileName);
+      const cloudInit = cloudInitOf(recipe, input);
       return await parts.selector.obtain(recipe, signal, async (appliance) => {
-        const machine = await machines.create(input.name, appliance, files);
+        const machine = await machines.create(input.name, appliance, files, cloudInit);
         await parts.offerChanged();
         return machine;
       });
@@ -133,10 +140,28 @@ function filesOf({ files }: Input<"machine.create">) {
   }));
 }
 
+/** What is given with the request goes before what the file has. */
+function cloudInitOf(
+  { cloudInit: own }: ApplianceRecipe,
+  { cloudInit: given }: Input<"machine.create">,
+): CloudInit | undefined {
+  return own === undefined && given === undefined ? undefined : { ...own, ...given };
+}
+
 async function check({ store }: Parts, { text, fileName }: Input<"appliance.check">) {
-  const appliance = await resolveAppliance(parseAppliance(text, fileName), store);
+  const recipe = parseAppliance(text, fileName);
+  if (recipe.cloudInit !== undefined) throw misplaced(recipe.name);
+  const appliance = await resolveAppliance(recipe, store);
   const unmet = checkConstraints(await heldOf(store, appliance));
   return { appliance, fits: unmet.length === 0, unmet };
+}
+
+function misplaced(name: string): TesseraError {
+  const message = `appliance "${name}" has "cloudInit", which belongs to a single machine`;
+  return new TesseraError("misuse", "agent.cloud-init-misplaced", message, {
+    subject: name,
+    remedy: "leave it out here, and give it when a machine is made",
+  });
 }
 
 function notMet(
