@@ -15,6 +15,7 @@ import { hostResources, type Config } from "./config.ts";
 import type { Parts } from "./handlers/parts.ts";
 import type { HelpPolicy } from "./help/help-desk.ts";
 import { RateCache } from "./help/rates.ts";
+import { removeExportLeftovers } from "./exports.ts";
 import { removeImportLeftovers } from "./imports.ts";
 import type { Journal } from "./journal.ts";
 import type { Layout } from "./layout.ts";
@@ -131,6 +132,7 @@ function lifeOf(
     start: async () => {
       await machines.adoptAll();
       await removeImportLeftovers(parts);
+      await removeExportLeftovers(parts);
       await migrations.recover();
       await transport.start((from, message) => migrations.handle(from, message));
       loads.start();

@@ -46,3 +46,10 @@ export function inUse(machine: Machine, why: string, remedy: string): TesseraErr
     remedy,
   });
 }
+
+export function isRunning({ uuid, name }: Machine): TesseraError {
+  return new TesseraError("misuse", "agent.machine-running", `machine "${name}" runs`, {
+    subject: uuid,
+    remedy: "stop it first",
+  });
+}

@@ -30,7 +30,7 @@ import { composedPath, type Layout } from "./layout.ts";
 import { beginRun, diskOf, openMachineData } from "./machine-data.ts";
 import { attachShared, removeShared, sharedPath } from "./shared-data.ts";
 import { openMachineStore, type MachineStore, type StoredMachine } from "./machine-store.ts";
-import { inUse, NAME, nameInvalid, refuseStart, type Starter } from "./machine-rules.ts";
+import { inUse, isRunning, NAME, nameInvalid, refuseStart, type Starter } from "./machine-rules.ts";
 import { createTurns } from "./turns.ts";
 
 export interface MachinesOptions {
@@ -324,6 +324,20 @@ export class Machines {
       this.#running.delete(uuid);
       await this.#mark({ ...stored, lastStop }, "stopped");
       return lastStop;
+    });
+  }
+
+  /**
+   * Works with a machine that does not run; its start waits for the end of it.
+   *
+   * @throws `agent.machine-running`, `agent.machine-gone`, `agent.machine-migrating` (misuse)
+   */
+  async whileStopped<T>(uuid: string, work: (machine: Machine) => Promise<T>): Promise<T> {
+    return await this.#turns.take(uuid, async () => {
+      const { machine } = await this.#get(uuid);
+      refuseStart(machine);
+      if (this.#running.has(uuid)) throw isRunning(machine);
+      return await work(machine);
     });
   }
 

@@ -11,6 +11,7 @@ import * as z from "zod";
 import { componentOperations } from "./component-operations.ts";
 import type { Operation } from "./operation.ts";
 import { list, milliseconds, name } from "./scalars.ts";
+import * as exports from "./exports.ts";
 import * as imports from "./imports.ts";
 import * as view from "./views.ts";
 import * as word from "./words.ts";
@@ -152,6 +153,14 @@ const machineOperations = {
     input: imports.importInput,
     progress: imports.importProgress,
     result: imports.importResult,
+  },
+  "machine.export": {
+    method: "POST",
+    path: "/v1/machines/{machine}/export",
+    summary: "Makes one bootable disk of a stopped machine, or tells what it would be",
+    input: exports.exportInput,
+    progress: exports.exportProgress,
+    result: exports.exportResult,
   },
   "machine.select": {
     method: "POST",

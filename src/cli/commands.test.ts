@@ -32,6 +32,8 @@ const HANDLERS: Partial<Handlers> = {
   "machine.create": () => Promise.resolve({ ...sample.MACHINE, state: "stopped" as const }),
   "machine.import": ({ dryRun = false }) =>
     Promise.resolve(dryRun ? sample.IMPORT : { ...sample.IMPORT, ...sample.IMPORTED }),
+  "machine.export": ({ dryRun = false }) =>
+    Promise.resolve(dryRun ? sample.EXPORT : { ...sample.EXPORT, ...sample.EXPORTED }),
   "machine.list": () => Promise.resolve({ machines: [sample.MACHINE] }),
   "machine.show": () => Promise.resolve(sample.MACHINE),
   "machine.start": () => Promise.resolve(sample.MACHINE),
@@ -186,6 +188,19 @@ web-1  running  web        http=127.0.0.1:40080  6fa459ea-ee8a-4ca4-894e-db77e16
     argv: ["machine", "create", "web-1", "--appliance", "web"],
     asks: ["machine.create", { name: "web-1", appliance: "web", files: [] }],
     says: /^state +stopped$/m,
+  },
+  {
+    argv: ["export", "web-1", "--format", "ova", "--dry-run"],
+    asks: ["machine.export", { machine: "web-1", format: "ova", dryRun: true }],
+    says: /^kernel +6.1.0-1-amd64, made of the component's$[^]*^changed +\/etc\/fstab$[^]*dry run/m,
+  },
+  {
+    argv: ["export", "web-1", "--format", "qcow2", "--output", "/srv/a", "--size", "4G"],
+    asks: [
+      "machine.export",
+      { machine: "web-1", format: "qcow2", path: "/srv/a", sizeBytes: 2 ** 32 },
+    ],
+    says: /^manifest exported +sha256:[^]*^differences +none$[^]*^written: \/srv\/web-1.qcow2/m,
   },
   {
     argv: ["import", "/images/old.qcow2", "--dry-run"],
@@ -378,6 +393,8 @@ const USAGE: readonly (readonly [readonly string[], RegExp])[] = [
   [["import", "x"], /the machine needs a name/],
   [["import", "x", "--name", "a", "--port", "80"], /write for instance http=80/],
   [["import", "x", "--name", "a", "--cpus", "many"], /give a whole number/],
+  [["export", "web-1"], /required option '--format/],
+  [["export", "web-1", "--format", "zip"], /Allowed choices are qcow2/],
   [["import", "x", "--name", "a", "--format", "zip"], /Allowed choices are raw, qcow2/],
   [["machine", "start", "x", "--timeout", "soon"], /cli\.duration-invalid/],
   [["machine", "console", "x", "--offset", "-1"], /is not a number of bytes/],

@@ -4,6 +4,7 @@ import { Argument, Command, CommanderError } from "commander";
 import { addAdviseCommand } from "./commands-advice.ts";
 import { addAgentCommands } from "./commands-agent.ts";
 import { addComponentCommands } from "./commands-component.ts";
+import { addExportCommand } from "./commands-export.ts";
 import { addImportCommand } from "./commands-import.ts";
 import { addApplianceCommands, addMachineCommands } from "./commands-machine.ts";
 import {
@@ -93,6 +94,7 @@ function makeProgram(bench: Bench, version: string): Command {
   addApplianceCommands(program, bench);
   addMachineCommands(program, bench);
   addImportCommand(program, bench);
+  addExportCommand(program, bench);
   addCloudCommands(program, bench);
   addMigrateCommands(program, bench);
   addAdviseCommand(program, bench);

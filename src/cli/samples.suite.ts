@@ -287,3 +287,32 @@ export const IMPORTED: Partial<Output<"machine.import">> = {
     added: ["etc/systemd/system/tessera-ready.service"],
   },
 };
+
+export const EXPORT: Output<"machine.export"> = {
+  survey: {
+    entries: 11_868,
+    contentBytes: 378_386_809,
+    rootBytes: 2 ** 31,
+    diskBytes: 2 ** 31 + 2 ** 26,
+    kernelRelease: "6.1.0-1-amd64",
+    kernel: "made",
+    fileSystem: UUID,
+    added: ["boot/tessera", "boot/tessera/grub.cfg"],
+    changed: ["etc/fstab"],
+    leftOut: ["etc/systemd/system/tessera-ready.service"],
+    leftFstab: ["UUID=1234 none swap sw 0 0"],
+    controller: "IDE",
+    network: "VMXNET3",
+  },
+};
+
+/** What is added when it is none. */
+export const EXPORTED: Partial<Output<"machine.export">> = {
+  file: { path: "/srv/web-1.qcow2", sizeBytes: 4e8, allocatedBytes: 4e8 },
+  proof: {
+    entries: 11_860,
+    bytes: 378_000_000,
+    machineDigest: digestOf("d"),
+    exportedDigest: digestOf("d"),
+  },
+};

@@ -28,6 +28,13 @@ ExecStart=/bin/sh -c 'echo "ready $(cat /proc/sys/kernel/random/boot_id)" >/dev/
 WantedBy=multi-user.target
 `;
 
+/** What is of use only to a host of ours. */
+export const READY_PATHS: readonly string[] = [
+  `${UNITS}/${READY_UNIT}`,
+  `${UNITS}/multi-user.target.wants/${READY_UNIT}`,
+  `${UNITS}/serial-getty@ttyS1.service`,
+];
+
 /**
  * The tree of the glue: the merged fragments and the guest's side of the ready signal. The second
  * serial line belongs to that signal, so no login prompt may open it.
@@ -38,11 +45,8 @@ export function glueTree(os: FragmentSource, programs: readonly FragmentSource[]
   const merged = mergeFragments(os, programs).map(({ path, text, mode, gid }) =>
     file(path.slice(1), text, mode, gid),
   );
-  const own = [
-    file(`${UNITS}/${READY_UNIT}`, READY_TEXT),
-    link(`${UNITS}/multi-user.target.wants/${READY_UNIT}`, `../${READY_UNIT}`),
-    link(`${UNITS}/serial-getty@ttyS1.service`, "/dev/null"),
-  ];
+  const [unit = "", wanted = "", getty = ""] = READY_PATHS;
+  const own = [file(unit, READY_TEXT), link(wanted, `../${READY_UNIT}`), link(getty, "/dev/null")];
   const entries = [...merged, ...own];
   return canonicalTree([...directories(entries), ...entries]);
 }

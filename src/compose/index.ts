@@ -7,6 +7,8 @@ export { compose } from "./compose.ts";
 export type { ComposeOptions } from "./compose.ts";
 export { checkConstraints, describeNeed } from "./constraints.ts";
 export { DATA_LABEL, NO_FSTAB } from "./init-script.ts";
+export { initramfsTree, kernelModules, vmlinuxOf } from "./initramfs.ts";
+export { READY_PATHS } from "./glue.ts";
 export { parseAppliance } from "./recipe.ts";
 export { applianceDigest, resolveAppliance } from "./resolve.ts";
 export { choicesFor, parseWish, type Choice, type Elsewhere, type Wish } from "./wish.ts";

@@ -3,7 +3,7 @@ import { TesseraError } from "#core";
 import { bufferSource, canonicalTree, readAll } from "#image";
 import type { ContentSource, Tree, TreeEntry } from "#image";
 import { APPLETS, INIT_SCRIPT, SHUTDOWN_SCRIPT } from "./init-script.ts";
-import { modulesToLoad } from "./modules.ts";
+import { moduleNames, modulesToLoad, type ModuleLists, type ModuleWish } from "./modules.ts";
 
 const BUSYBOX = "usr/lib/tessera/initramfs/busybox";
 const VMLINUX = "boot/vmlinux";
@@ -17,6 +17,25 @@ export function vmlinuxOf(kernel: Tree): ContentSource {
   return contentOf(kernel, VMLINUX);
 }
 
+async function moduleLists(kernel: Tree, release: string): Promise<ModuleLists> {
+  const directory = `usr/lib/modules/${release}`;
+  return {
+    dependencies: await textOf(kernel, `${directory}/modules.dep`),
+    builtIn: await textOf(kernel, `${directory}/modules.builtin`),
+  };
+}
+
+/** Names of the modules of a kernel component, those that are built in among them. */
+export async function kernelModules(kernel: Tree, release: string): Promise<Set<string>> {
+  return moduleNames(await moduleLists(kernel, release));
+}
+
+/** What an initramfs runs in place of the composed machine's scripts. */
+export interface InitramfsProgram {
+  readonly init: string;
+  readonly modules: ModuleWish;
+}
+
 /**
  * The tree of the initramfs for a kernel component.
  *
@@ -24,13 +43,14 @@ export function vmlinuxOf(kernel: Tree): ContentSource {
  * @param release as `uname -r` prints it
  * @throws `compose.kernel-unsuitable` (misuse) where a file or a module is not there
  */
-export async function initramfsTree(kernel: Tree, release: string): Promise<Tree> {
+export async function initramfsTree(
+  kernel: Tree,
+  release: string,
+  program?: InitramfsProgram,
+): Promise<Tree> {
   const directory = `usr/lib/modules/${release}`;
-  const lists = {
-    dependencies: await textOf(kernel, `${directory}/modules.dep`),
-    builtIn: await textOf(kernel, `${directory}/modules.builtin`),
-  };
-  const modules = modulesToLoad(lists, release).map((path) => ({
+  const lists = await moduleLists(kernel, release);
+  const modules = modulesToLoad(lists, release, program?.modules).map((path) => ({
     name: path.slice(path.lastIndexOf("/") + 1),
     content: contentOf(kernel, `${directory}/${path}`),
   }));
@@ -40,8 +60,8 @@ export async function initramfsTree(kernel: Tree, release: string): Promise<Tree
     file("modules/order", text(modules.map(({ name }) => `${name}\n`).join("")), 0o644),
     file("bin/busybox", contentOf(kernel, BUSYBOX), 0o755),
     ...APPLETS.map(applet),
-    file("init", text(INIT_SCRIPT), 0o755),
-    file("shutdown", text(SHUTDOWN_SCRIPT), 0o755),
+    file("init", text(program?.init ?? INIT_SCRIPT), 0o755),
+    ...(program === undefined ? [file("shutdown", text(SHUTDOWN_SCRIPT), 0o755)] : []),
     { ...common("dev/console", 0o600), type: "character", major: 5, minor: 1 },
   ]);
 }

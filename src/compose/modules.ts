@@ -1,11 +1,18 @@
 /** Which kernel modules the initramfs loads, and in which order: pure. */
 import { TesseraError } from "#core";
 
-/** Without these no machine starts. */
-const NEEDED = ["virtio_pci", "virtio_blk", "erofs", "overlay", "ext4"];
+export interface ModuleWish {
+  /** Without these no machine starts. */
+  readonly needed: readonly string[];
+  /** Taken where the kernel has them. */
+  readonly wanted: readonly string[];
+}
 
-/** Taken where the kernel has them: many disks on one controller, and checksums. */
-const WANTED = ["virtio_scsi", "sd_mod", "crc32c_generic"];
+/** Beside what is needed: many disks on one controller, and checksums. */
+const COMPOSED: ModuleWish = {
+  needed: ["virtio_pci", "virtio_blk", "erofs", "overlay", "ext4"],
+  wanted: ["virtio_scsi", "sd_mod", "crc32c_generic"],
+};
 
 /** The texts of a kernel's module lists, as depmod(8) and the kernel's build write them. */
 export interface ModuleLists {
@@ -22,21 +29,31 @@ export interface ModuleLists {
  * @throws `compose.kernel-unsuitable` (misuse) where the kernel lacks a module that is needed,
  *   or has one compressed, which the initramfs cannot load
  */
-export function modulesToLoad(lists: ModuleLists, release: string): string[] {
+export function modulesToLoad(
+  lists: ModuleLists,
+  release: string,
+  { needed, wanted }: ModuleWish = COMPOSED,
+): string[] {
   const dependencies = parseDependencies(lists.dependencies);
   const paths = new Map([...dependencies.keys()].map((path) => [moduleName(path), path]));
   const builtIn = new Set(lists.builtIn.split("\n").map(moduleName));
   const order = new Set<string>();
-  for (const name of [...WANTED, ...NEEDED]) {
+  for (const name of [...wanted, ...needed]) {
     const path = paths.get(name);
     if (path !== undefined) load(path, dependencies, order);
-    else if (!builtIn.has(name) && NEEDED.includes(name)) {
+    else if (!builtIn.has(name) && needed.includes(name)) {
       throw unsuitable(release, `has no module ${name}, which every machine needs`);
     }
   }
   const packed = [...order].find((path) => !path.endsWith(".ko"));
   if (packed !== undefined) throw unsuitable(release, `has the module ${packed} compressed`);
   return [...order];
+}
+
+/** Names of all that a kernel has as a module or built in, with underscores. */
+export function moduleNames(lists: ModuleLists): Set<string> {
+  const paths = [...parseDependencies(lists.dependencies).keys(), ...lists.builtIn.split("\n")];
+  return new Set(paths.map(moduleName));
 }
 
 function unsuitable(release: string, problem: string): TesseraError {

@@ -1,4 +1,12 @@
 export { makeComponents, predictComponents, type MadeComponent } from "./components.ts";
 export type * from "./contract.ts";
+export { openExt4 } from "./ext4/file-system.ts";
+export { readExt4 } from "./ext4/read.ts";
+export { writeExt4, type DiskTarget } from "./ext4/write.ts";
 export { makeMachineData } from "./machine.ts";
+export { readPartitions } from "./partitions.ts";
+export { entryAt } from "./paths.ts";
+export { partOf, type DiskBytes } from "./source.ts";
+export { contentBytes, type FineTree } from "./tree.ts";
+export { readUserData } from "./user-data.ts";
 export { surveyImage, type SurveyedImage } from "./survey.ts";

@@ -13,7 +13,7 @@ import type { ImportProgress, ImportProof } from "./contract.ts";
 import { fineDifference } from "./difference.ts";
 import { proveEqual } from "./proof.ts";
 import type { FineTree } from "./tree.ts";
-import { createImportedData, readUpper } from "./user-data.ts";
+import { createImportedData, readUserData } from "./user-data.ts";
 
 export interface ImportedMachine {
   readonly uuid: string;
@@ -92,10 +92,11 @@ export async function makeMachineData(
       progress({ step: "prove", detail: dataPath });
       const disk = await openFileDevice(world, dataPath, { readOnly: true });
       try {
+        const { upper: written } = await readUserData(disk);
         return await proveEqual(
           fine,
           layers,
-          await readUpper(disk),
+          written,
           extra.map(({ path }) => path),
         );
       } finally {

@@ -66,8 +66,14 @@ export async function createImportedData(
   }
 }
 
-/** The upper layer in a user data block. @throws `import.image-damaged` (corrupt) */
-export async function readUpper(disk: DiskBytes): Promise<FineTree> {
+export interface UserDataContent {
+  readonly upper: FineTree;
+  /** Is nothing mounted by the machine's fstab(5)? */
+  readonly withoutFstab: boolean;
+}
+
+/** What is in a user data block. @throws `import.image-damaged` (corrupt) */
+export async function readUserData(disk: DiskBytes): Promise<UserDataContent> {
   const { tree, fractions } = await readExt4(await openExt4(disk, "the user data block"));
   const prefix = `${UPPER}/`;
   const isUpper = ({ path }: TreeEntry): boolean => path === UPPER || path.startsWith(prefix);
@@ -76,8 +82,9 @@ export async function readUpper(disk: DiskBytes): Promise<FineTree> {
     .filter(isUpper)
     .map((entry) => ({ ...entry, path: above(entry.path) }));
   const own = [...fractions].filter(([path]) => path === UPPER || path.startsWith(prefix));
-  return {
+  const upper = {
     tree: canonicalTree(entries),
     fractions: new Map(own.map(([path, ns]) => [above(path), ns])),
   };
+  return { upper, withoutFstab: tree.get(NO_FSTAB) !== undefined };
 }

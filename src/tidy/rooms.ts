@@ -34,6 +34,10 @@ export const ROOMS: Readonly<Record<string, Room>> = {
     rooms: ["core", "block", "nbd", "image", "repository", "compose", "build"],
     node: ["crypto", "path", "zlib"],
   },
+  export: {
+    rooms: ["core", "block", "image", "compose", "import"],
+    node: ["crypto", "path", "zlib"],
+  },
   hypervisor: { rooms: ["core", "block"], node: ["net", "path", "events"] },
   memory: { rooms: ["core", "delta", "hypervisor"], node: ["util", "zlib"] },
   xmpp: { rooms: ["core"], node: ["crypto", "net", "tls", "path", "events", "string_decoder"] },
@@ -63,6 +67,7 @@ export const ROOMS: Readonly<Record<string, Room>> = {
       "compose",
       "build",
       "import",
+      "export",
       "hypervisor",
       "memory",
       "xmpp",

@@ -8,6 +8,7 @@ import {
 import { componentsOf, TesseraError, type Appliance, type Component, type Machine } from "#core";
 import type { Handlers, Input } from "#api";
 import type { ComponentStore } from "#repository";
+import { exportMachine } from "../exports.ts";
 import { importMachine } from "../imports.ts";
 import { dependenceOf } from "../migrations/hot/dependence.ts";
 import { pushMade } from "../upstream/push.ts";
@@ -21,6 +22,7 @@ type MachineOperations = Pick<
   | "appliance.show"
   | "appliance.remove"
   | "machine.create"
+  | "machine.export"
   | "machine.import"
   | "machine.select"
   | "machine.list"
@@ -76,6 +78,7 @@ export function machineHandlers(parts: Parts): MachineOperations {
         ...(await pushMade(parts, await heldOf(parts.store, appliance), context.signal)),
       };
     },
+    "machine.export": (input, context) => exportMachine(parts, input, context),
     "machine.list": async () => ({ machines: await machines.list() }),
     "machine.show": async ({ machine }) => (await machines.store.resolve(machine)).machine,
     "machine.start": async ({ machine, timeout_ms }, { signal }) => {

@@ -1,0 +1,2 @@
+export type * from "./contract.ts";
+export { planExport } from "./export.ts";
