@@ -16,36 +16,20 @@ import {
   type ComposedDisks,
   type Machine,
   type ProcessIdentity,
-  type World,
 } from "#core";
 import type {
-  Hypervisor,
   IncomingMachine,
   IncomingOptions,
   MachineSpecification,
   RunningMachine,
 } from "#hypervisor";
-import type { ComponentStore } from "#repository";
-import { composedPath, type Layout } from "./layout.ts";
+import { composedPath } from "./layout.ts";
 import { beginRun, diskOf, openMachineData } from "./machine-data.ts";
 import { attachShared, removeShared, sharedPath } from "./shared-data.ts";
+import type { MachinesOptions } from "./machines-options.ts";
 import { openMachineStore, type MachineStore, type StoredMachine } from "./machine-store.ts";
 import { inUse, isRunning, NAME, nameInvalid, refuseStart, type Starter } from "./machine-rules.ts";
 import { createTurns } from "./turns.ts";
-
-export interface MachinesOptions {
-  readonly world: World;
-  readonly layout: Layout;
-  readonly store: ComponentStore;
-  readonly hypervisor: Hypervisor;
-  /** Where user data blocks of new machines lie; absent: in the machines' directories. */
-  readonly sharedDirectory?: string;
-  /** How long a guest may take to shut down before it is forced. */
-  readonly stopTimeout_ms: number;
-  /** How long a guest may take to say that it is ready. */
-  readonly bootTimeout_ms: number;
-  changed(): void;
-}
 
 export type StopKind = "graceful" | "forced" | "was-stopped";
 
