@@ -121,10 +121,10 @@ function movesOf(
 
 async function make(job: Job, image: SurveyedImage): Promise<ImportResult> {
   const { parts, request, owner } = job;
-  const { world, store } = parts;
+  const { store } = parts;
   const made: MadeComponent[] = [];
   try {
-    await makeComponents(world, store, image, request, owner, made);
+    await makeComponents(store, image, request, owner, made);
     const result = await makeMachine(job, image, made);
     await store.unpin(owner);
     return result;

@@ -13,6 +13,7 @@ export { faultyDevice, type DeviceFault, type DeviceOperation } from "./faulty.t
 export { createFileDevice, openFileDevice } from "./file.ts";
 export { createMemoryDevice } from "./memory.ts";
 export { applyOverlay, createOverlay, openOverlayDevice, type OverlayDevice } from "./overlay.ts";
+export { openQcow2Image } from "./qcow2-image.ts";
 export {
   userDataDigest,
   userDataHasher,

@@ -27,10 +27,29 @@ function fail(problem: string): never {
   throw new Lz4Error(problem);
 }
 
+/** Most pieces are short, and then a call costs more than the bytes. */
+const SHORT_BYTES = 48;
+
+function copyLiterals(
+  target: Uint8Array,
+  position: number,
+  source: Uint8Array,
+  from: number,
+  length: number,
+): void {
+  if (length > SHORT_BYTES) {
+    target.set(source.subarray(from, from + length), position);
+    return;
+  }
+  for (let index = 0; index < length; index += 1) {
+    target[position + index] = source[from + index] ?? 0;
+  }
+}
+
 /** Copies a match; it may overlap what it makes, so it goes byte by byte where it must. */
 function copyMatch(target: Uint8Array, position: number, distance: number, length: number): void {
   const from = position - distance;
-  if (distance >= length) {
+  if (distance >= length && length > SHORT_BYTES) {
     target.copyWithin(position, from, from + length);
     return;
   }
@@ -48,7 +67,7 @@ function decodeBlock(source: Uint8Array, target: Uint8Array): number {
     const literals = lengthFrom(source, at + 1, token >> 4);
     const end = literals.at + literals.length;
     if (end > source.length || made + literals.length > target.length) fail("literals run over");
-    target.set(source.subarray(literals.at, end), made);
+    copyLiterals(target, made, source, literals.at, literals.length);
     made += literals.length;
     if (end === source.length) return made;
     const distance = (source[end] ?? 0) | ((source[end + 1] ?? 0) << 8);

@@ -58,26 +58,41 @@ export async function readAll(source: ContentSource, bytesMax: number): Promise<
   return bytes;
 }
 
-/** Walks the content in chunks; a chunk is a view of a buffer that is used again. */
-async function* chunksOf(source: ContentSource): AsyncGenerator<Uint8Array> {
-  const buffer = new Uint8Array(Math.min(CHUNK_BYTES, source.sizeBytes));
-  for (let position = 0; position < source.sizeBytes; position += CHUNK_BYTES) {
-    const chunk = buffer.subarray(0, Math.min(CHUNK_BYTES, source.sizeBytes - position));
-    await source.read(chunk, position);
-    yield chunk;
+/** Chunks that are kept to be used again: a new one costs as much as reading into it. */
+const FREE_MAX = 32;
+const free: Uint8Array[] = [];
+
+async function withChunk<T>(work: (chunk: Uint8Array) => Promise<T>): Promise<T> {
+  const chunk = free.pop() ?? new Uint8Array(CHUNK_BYTES);
+  try {
+    return await work(chunk);
+  } finally {
+    if (free.length < FREE_MAX) free.push(chunk);
   }
+}
+
+/** Shows the content in pieces, each until the call returns. */
+async function eachChunk(source: ContentSource, see: (bytes: Uint8Array) => void): Promise<void> {
+  await withChunk(async (chunk) => {
+    for (let position = 0; position < source.sizeBytes; position += CHUNK_BYTES) {
+      const bytes = chunk.subarray(0, Math.min(CHUNK_BYTES, source.sizeBytes - position));
+      await source.read(bytes, position);
+      see(bytes);
+    }
+  });
 }
 
 /** Sources do not change, so what was hashed once need not be read again. */
 const hashes = new WeakMap<ContentSource, Buffer>();
 
 async function hashOf(source: ContentSource): Promise<Buffer> {
-  if (source.sizeBytes <= CHUNK_BYTES) {
-    return hash("sha256", await readAll(source, CHUNK_BYTES), "buffer");
-  }
-  const hasher = createHash("sha256");
-  for await (const chunk of chunksOf(source)) hasher.update(chunk);
-  return hasher.digest();
+  let whole: Buffer | undefined;
+  const hasher = source.sizeBytes > CHUNK_BYTES ? createHash("sha256") : undefined;
+  await eachChunk(source, (bytes) => {
+    if (hasher === undefined) whole = hash("sha256", bytes, "buffer");
+    else hasher.update(bytes);
+  });
+  return hasher?.digest() ?? whole ?? hash("sha256", "", "buffer");
 }
 
 /** The sha256 of a source's bytes, 32 bytes. */
@@ -94,11 +109,23 @@ export async function contentHash(source: ContentSource): Promise<Buffer> {
  * they are read once for both.
  */
 export async function contentMd5(source: ContentSource): Promise<string> {
+  if (source.sizeBytes > CHUNK_BYTES) return await longMd5(source);
+  let md5 = hash("md5", "");
+  let sha256 = hash("sha256", "", "buffer");
+  await eachChunk(source, (bytes) => {
+    md5 = hash("md5", bytes);
+    sha256 = hash("sha256", bytes, "buffer");
+  });
+  hashes.set(source, sha256);
+  return md5;
+}
+
+async function longMd5(source: ContentSource): Promise<string> {
   const [md5, sha256] = [createHash("md5"), createHash("sha256")];
-  for await (const chunk of chunksOf(source)) {
-    md5.update(chunk);
-    sha256.update(chunk);
-  }
+  await eachChunk(source, (bytes) => {
+    md5.update(bytes);
+    sha256.update(bytes);
+  });
   hashes.set(source, sha256.digest());
   return md5.digest("hex");
 }

@@ -29,8 +29,11 @@ export function outputTo(sink: ByteSink): Output {
     await Promise.all(reads);
     reads = [];
     const bytes = buffer.subarray(0, used);
+    /* Hashed while it is written. */
+    const written = sink.write(bytes);
+    written.catch(() => undefined);
     hasher.update(bytes);
-    await sink.write(bytes);
+    await written;
     flushed += used;
     used = 0;
   };

@@ -40,6 +40,8 @@ test("each format is known by its header and shows the disk", async () => {
   const images: readonly (readonly [string, string])[] = [
     ["raw", raw],
     ["qcow2", converted("qcow2", "-c")],
+    ["qcow2", converted("qcow2")],
+    ["qcow2", converted("qcow2", "-o", "compat=0.10,cluster_size=4k")],
     ["vmdk", converted("vmdk")],
     ["vmdk", converted("vmdk", "-o", "subformat=streamOptimized")],
     ["vpc", converted("vpc")],

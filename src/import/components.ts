@@ -1,15 +1,7 @@
 /** The parts of an image as components. */
 import { hash } from "node:crypto";
-import { join } from "node:path";
-import type { Component, ComponentDescription, Digest, World } from "#core";
-import {
-  canonicalTree,
-  fileSource,
-  treeDigest,
-  writeErofs,
-  writeErofsFile,
-  type Tree,
-} from "#image";
+import type { Component, ComponentDescription, Digest } from "#core";
+import { canonicalTree, treeDigest, writeErofs, type ByteSink, type Tree } from "#image";
 import type { ComponentStore } from "#repository";
 import type { ImportedPart, ImportRequest } from "./contract.ts";
 import type { Part } from "./decompose.ts";
@@ -82,55 +74,71 @@ export interface MadeComponent {
   readonly part: ImportedPart;
 }
 
+/** Side by side, so that one is made while another is brought to the disk. */
+const MADE_AT_ONCE = 3;
+
 /**
- * Makes the components that are not held, and adds each to `made`, also when a later one fails.
- * `owner` pins them; who gives the pin up may remove those that were made.
+ * Makes the components that are not held, and adds each to `made`, also when another one fails; in
+ * the end they are in the order of the parts. `owner` pins them; who gives the pin up may remove
+ * those that were made.
  */
 export async function makeComponents(
-  world: World,
   store: ComponentStore,
   image: SurveyedImage,
-  { progress, signal, directory }: ImportRequest,
+  { progress, signal }: ImportRequest,
   owner: string,
   made: MadeComponent[],
 ): Promise<void> {
   const { parts } = image;
+  const total = parts.length;
   const osName = parts.find(({ kind }) => kind === "os")?.name ?? "";
-  for (const [index, part] of parts.entries()) {
-    signal.throwIfAborted();
-    progress({ step: "components", detail: part.name, done: index, total: parts.length });
-    const plan = await planned(part);
-    const known = await heldOf(store, plan.origin);
-    if (known !== undefined) await store.pin(owner, [known.id]);
-    const description = descriptionOf(plan, image, osName);
-    const component = known ?? (await make(world, store, plan, description, directory, owner));
-    made.push({ component, part: described(plan, component.id, known !== undefined) });
-  }
+  const places = new Map<MadeComponent, number>();
+  const failed = new AbortController();
+  const pending = parts.entries();
+  const work = async (): Promise<void> => {
+    for (const [index, part] of pending) {
+      AbortSignal.any([signal, failed.signal]).throwIfAborted();
+      progress({ step: "components", detail: part.name, done: index, total });
+      const plan = await planned(part);
+      const one = await makeOne(store, plan, descriptionOf(plan, image, osName), owner);
+      places.set(one, index);
+      made.push(one);
+    }
+  };
+  const workers = Array.from({ length: MADE_AT_ONCE }, () =>
+    work().catch((cause: unknown) => {
+      failed.abort(cause);
+      throw cause;
+    }),
+  );
+  await Promise.allSettled(workers);
+  signal.throwIfAborted();
+  failed.signal.throwIfAborted();
+  made.sort((one, other) => (places.get(one) ?? 0) - (places.get(other) ?? 0));
+}
+
+async function makeOne(
+  store: ComponentStore,
+  plan: PlannedPart,
+  description: ComponentDescription,
+  owner: string,
+): Promise<MadeComponent> {
+  const known = await heldOf(store, plan.origin);
+  if (known !== undefined) await store.pin(owner, [known.id]);
+  const component = known ?? (await make(store, plan, description, owner));
+  /* The same files under another name: what is held stays as it is. */
+  const isHeld = known !== undefined || component.description.recipe !== plan.origin;
+  return { component, part: described(plan, component.id, isHeld) };
 }
 
 async function make(
-  world: World,
   store: ComponentStore,
   { tree }: PlannedPart,
   description: ComponentDescription,
-  directory: string,
   owner: string,
 ): Promise<Component> {
-  const path = join(directory, `component-${world.random.uuid()}.erofs`);
-  const { digest } = await writeErofsFile(world, tree, path);
-  try {
-    /* The same files under another name: what is held stays as it is. */
-    const same = await store.find(digest);
-    if (same !== undefined) return same;
-    const image = await fileSource(world, path);
-    try {
-      await store.add({ description, fragments: [], image });
-    } finally {
-      await image.close();
-    }
-    await store.pin(owner, [digest]);
-    return await store.resolve(digest);
-  } finally {
-    await world.files.remove(path);
-  }
+  const image = async (sink: ByteSink) => await writeErofs(tree, sink);
+  const component = await store.write({ description, fragments: [], image });
+  await store.pin(owner, [component.id]);
+  return component;
 }

@@ -1,6 +1,9 @@
-/** Opening an image to read it: raw by ourselves, other formats by QEMU's storage daemon over NBD. */
+/**
+ * Opening an image to read it: raw and plain qcow2 by ourselves, all else by QEMU's storage daemon
+ * over NBD.
+ */
 import { join } from "node:path";
-import { openFileDevice, type BlockDevice } from "#block";
+import { openFileDevice, openQcow2Image, type BlockDevice } from "#block";
 import { hasCode, TesseraError, type StartedProcess, type World } from "#core";
 import { connectNbd } from "#nbd";
 import { readChain, type ChainLink, type ChainOptions } from "./chain.ts";
@@ -137,6 +140,33 @@ async function allocatedOf(device: BlockDevice): Promise<number> {
   return (await device.allocated()).reduce((sum, { length }) => sum + length, 0);
 }
 
+/** Undefined for what QEMU is asked to read. */
+async function openPlain(
+  world: World,
+  path: string,
+  chain: readonly ChainLink[],
+): Promise<BlockDevice | undefined> {
+  const format = chain[0]?.format ?? "raw";
+  if (format === "raw") return await openFileDevice(world, path, { readOnly: true });
+  if (format !== "qcow2" || chain.length > 1) return undefined;
+  try {
+    return await openQcow2Image(world, path);
+  } catch (error) {
+    if (hasCode(error, "block.overlay-unsupported")) return undefined;
+    throw error;
+  }
+}
+
+/** Short reads at once: an image has thousands of small files. */
+function promptly(device: BlockDevice): DiskBytes {
+  return {
+    sizeBytes: device.sizeBytes,
+    async read(target, offset) {
+      if (device.readNow?.(target, offset) !== true) await device.read(target, offset);
+    },
+  };
+}
+
 /**
  * Opens an image, after its chain of files was judged. What opening makes lies in `directory`, an
  * empty one that the caller removes.
@@ -152,13 +182,13 @@ export async function openImage(
 ): Promise<OpenedImage> {
   const chain = await readChain(world, path, options);
   const format = chain[0]?.format ?? "raw";
-  if (format === "raw") {
-    const device = await openFileDevice(world, path, { readOnly: true });
+  const plain = await openPlain(world, path, chain);
+  if (plain !== undefined) {
     return {
       format,
-      device,
-      allocatedBytes: () => allocatedOf(device),
-      close: () => device.close(),
+      device: promptly(plain),
+      allocatedBytes: () => allocatedOf(plain),
+      close: () => plain.close(),
     };
   }
   const daemon = await startDaemon(world, chain, directory);

@@ -6,7 +6,7 @@ import type {
   Digest,
   Fragment,
 } from "#core";
-import type { ContentSource, Recipe } from "#image";
+import type { ByteSink, ContentSource, Recipe } from "#image";
 
 /**
  * The writing of one blob that is not yet held. Bytes are appended in order. `writtenBytes` is
@@ -140,6 +140,19 @@ export interface ComponentStore {
     readonly description: ComponentDescription;
     readonly fragments: readonly Fragment[];
     readonly image: ContentSource;
+  }): Promise<Component>;
+
+  /**
+   * As `add`, of an image that is made on the way: `image` writes its bytes in order and says then
+   * what they are, so that they are neither read nor hashed again. Where the same image is held, what
+   * is held about it stays and is returned.
+   *
+   * @throws `repository.component-invalid` (misuse), `repository.no-space`; what `image` throws
+   */
+  write(source: {
+    readonly description: ComponentDescription;
+    readonly fragments: readonly Fragment[];
+    readonly image: (sink: ByteSink) => Promise<BlobReference>;
   }): Promise<Component>;
 
   /** True when the blob is held and sound. A question only: `ingest` also keeps it from `collect`. */

@@ -43,6 +43,19 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
     work: (store) => add(store),
     components: 2,
   },
+  "write on the way": {
+    work: async (store) =>
+      await store.write({
+        description: describe(),
+        fragments: FRAGMENTS,
+        image: async (sink) => {
+          await sink.write(IMAGE.subarray(0, 3000));
+          await sink.write(IMAGE.subarray(3000));
+          return { digest: digestOf(IMAGE), sizeBytes: IMAGE.length };
+        },
+      }),
+    components: 1,
+  },
   "ingest with checkpoints": { work: ingestInParts, components: 0 },
   "assembly with checkpoints": { work: assembleInParts, components: 0 },
   "remove and collect": { prepare: (store) => add(store), work: removeAll, components: 0 },

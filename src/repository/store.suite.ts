@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { BlobReference, Component, Digest } from "#core";
+import type { ByteSink } from "#image";
 import type { ComponentStore } from "#repository";
 import { bytesOf, describe, digestOf, FRAGMENTS, sourceOf, withCode } from "./fixtures.suite.ts";
 
@@ -68,6 +69,28 @@ export function testComponentStore(name: string, run: Run): void {
       assert.deepEqual(await one.fragments(component.id), FRAGMENTS);
       assert.deepEqual(await contentOf(one, component.id), new Uint8Array(IMAGE));
     }
+  });
+
+  check("an image that is written on the way is a component as one that is added", async (all) => {
+    const { store, another } = all;
+    const other = await another();
+    const image = (bytes: Uint8Array) => async (sink: ByteSink) => {
+      await sink.write(bytes.subarray(0, 70_000));
+      await sink.write(bytes.subarray(70_000));
+      return { digest: digestOf(IMAGE), sizeBytes: IMAGE.length };
+    };
+    const source = { description: describe(), fragments: FRAGMENTS };
+    const component = await store.write({ ...source, image: image(IMAGE) });
+    assert.deepEqual(component, await add(other));
+    assert.deepEqual(await contentOf(store, component.id), new Uint8Array(IMAGE));
+    assert.equal((await store.verify()).findings.length, 0);
+    const again = { ...source, description: describe({ name: "other" }), image: image(IMAGE) };
+    assert.deepEqual(await store.write(again), component);
+    const short = { ...source, image: image(IMAGE.subarray(1)) };
+    await assert.rejects(store.write(short), withCode("repository.size-mismatch"));
+    const failing = { ...source, image: () => Promise.reject(new Error("no image")) };
+    await assert.rejects(store.write(failing), /no image/);
+    assert.deepEqual(await store.list(), [component]);
   });
 
   check("adding is idempotent", async ({ store }) => {

@@ -11,7 +11,7 @@ import {
   type Digest,
   type Fragment,
 } from "#core";
-import { bufferSource, type ContentSource } from "#image";
+import { bufferSource, type ByteSink, type ContentSource } from "#image";
 import { finish } from "./blobs.ts";
 import type {
   Assembly,
@@ -44,6 +44,7 @@ import { ImageContents, sourceOfBlob } from "./reader.ts";
 import { selectComponent } from "./resolve.ts";
 import { withoutSignatures } from "./signature-index.ts";
 import { entriesOf, Verification } from "./verify.ts";
+import { writeBlob } from "./write-blob.ts";
 
 const COPY_BYTES = 2 ** 20;
 /** Longest wait for a blob that another process has open, when the blob is there already. */
@@ -76,15 +77,33 @@ export class LayoutStore implements ComponentStore {
     readonly fragments: readonly Fragment[];
     readonly image: ContentSource;
   }): Promise<Component> {
-    const description = requireValid(() => checkDescription(source.description));
-    const fragments = requireValid(() => checkFragments(source.fragments));
+    const described = requireDescribed(source);
     const image = { digest: await digestOfSource(source.image), sizeBytes: source.image.sizeBytes };
-    const packed = packageComponent(description, fragments, image);
     await this.#put(image, source.image);
+    return await this.#enter(described, image, "replace");
+  }
+
+  async write(source: {
+    readonly description: ComponentDescription;
+    readonly fragments: readonly Fragment[];
+    readonly image: (sink: ByteSink) => Promise<BlobReference>;
+  }): Promise<Component> {
+    const described = requireDescribed(source);
+    const image = await writeBlob(this.#parts, source.image);
+    return await this.#enter(described, image, "keep");
+  }
+
+  /** Makes a component of an image that is held. */
+  async #enter(
+    { description, fragments }: Described,
+    image: BlobReference,
+    existing: "keep" | "replace",
+  ): Promise<Component> {
+    const packed = packageComponent(description, fragments, image);
     for (const blob of [packed.config, packed.fragments, packed.manifest]) {
       await this.#put(blob, bufferSource(blob.content));
     }
-    const component = await this.#admit(packed.manifest, "replace");
+    const component = await this.#admit(packed.manifest, existing);
     await this.#parts.fileIndex.prepare(component);
     return component;
   }
@@ -337,6 +356,18 @@ function requireReference({ digest, sizeBytes }: BlobReference): void {
   if (isDigest(digest) && Number.isSafeInteger(sizeBytes) && sizeBytes >= 0) return;
   const message = `"${digest}" with ${sizeBytes} bytes does not name a blob`;
   throw new TesseraError("misuse", "repository.blob-invalid", message, { subject: digest });
+}
+
+interface Described {
+  readonly description: ComponentDescription;
+  readonly fragments: readonly Fragment[];
+}
+
+function requireDescribed({ description, fragments }: Described): Described {
+  return {
+    description: requireValid(() => checkDescription(description)),
+    fragments: requireValid(() => checkFragments(fragments)),
+  };
 }
 
 /** What is wrong with a component that is added here is the caller's. */

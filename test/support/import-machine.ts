@@ -58,7 +58,7 @@ export async function importedDisks(
   const image = await surveyImage(world, store, request);
   try {
     const made: MadeComponent[] = [];
-    await makeComponents(world, store, image, request, "import:test", made);
+    await makeComponents(store, image, request, "import:test", made);
     const [kernel = "", os = "", ...programs] = made.map(({ component }) => component.id);
     const uuid = randomUUID();
     const dataPath = join(directory, "data.raw");
