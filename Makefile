@@ -11,13 +11,14 @@ RATE ?= 50Mbit/s
 FIGURE5_RATE ?= 8Mbit/s
 COUNT ?= 1000000
 
-.PHONY: help setup setup-test test-import test-export check test unit system demo faults bench bench-transfer bench-hot bench-simulator bench-import catalogue figure5 fuzz clean format
+.PHONY: help setup setup-test test-import test-export test-formats check test unit system demo faults bench bench-transfer bench-hot bench-simulator bench-import catalogue figure5 fuzz clean format
 
 help:
 	@echo 'make demo    move real machines between two clouds on this machine (RATE=50Mbit/s, ARGS=--live or --keep)'
 	@echo 'make test    all tests, those that boot guests included'
 	@echo 'make test-import  imports a real Debian image, compares every file, boots it (minutes)'
 	@echo 'make test-export  exports a machine, boots its disk by BIOS and by UEFI (minutes)'
+	@echo 'make test-formats  a real machine that migrates through all disk formats (minutes)'
 	@echo 'make check   types, lint, format, dead code, house rules'
 	@echo 'make faults  the whole matrix of kills and cancels (long; ONLY=PATTERN for a part), into doc/faults.md'
 	@echo 'make bench   benchmarks, into bench/results and bench/RESULTS.md'
@@ -60,6 +61,10 @@ test-import: setup-test
 test-export: setup-test
 	@scripts/setup export
 	@$(NODE) --test --test-timeout=1800000 test/long/export.test.ts
+
+# A guest that boots from each disk format, one migration after the other.
+test-formats: setup-test
+	@$(NODE) --test --test-timeout=1800000 test/long/formats.test.ts
 
 faults: setup-test
 	@mkdir -p build; FAULTS=all ONLY='$(ONLY)' $(NODE) --test --test-concurrency=1 \

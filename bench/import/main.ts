@@ -7,6 +7,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { ComponentStore } from "#repository";
 import { realWorld } from "#system";
 import { testComponents } from "../../test/support/components.ts";
 import { importImage } from "../../test/support/import-image.ts";
@@ -20,6 +21,8 @@ import { rowOf, tellRow, writeResults } from "../rows.ts";
 
 /** Of the partition that the images have. */
 const OFFSET = 2 ** 20;
+/** Of both, one after the other, so that other work on the machine meets both. */
+const TURNS = 3;
 
 const world = realWorld();
 
@@ -68,6 +71,24 @@ function secondShare({ survey, parts }: ImportedDisks) {
   });
 }
 
+const median = (values: readonly number[]): number =>
+  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
+
+function timeRow(ours: readonly number[], peer: readonly number[]) {
+  return rowOf("time-vs-qemu-img-sha256", {
+    ours: median(ours),
+    peer: median(peer),
+    target: "<= 3",
+    unit: "s",
+    how: `whole import of the first machine from qcow2 into an empty repository, the proof included; peer: qemu-img convert to raw, mounted read-only, sha256sum of every file; in turns with each other, medians of ${TURNS}`,
+  });
+}
+
+function tellTurn(turn: number, ours: readonly number[], peer: readonly number[]): void {
+  const [own = 0, other = 0] = [ours[turn], peer[turn]];
+  process.stdout.write(`turn ${turn + 1}: ${own.toFixed(2)} s, peer ${other.toFixed(2)} s\n`);
+}
+
 async function main(): Promise<void> {
   const [first, second] = [importImage("first"), importImage("second")];
   const { store: built, ids } = await testComponents(["kernel-cloud"]);
@@ -75,20 +96,22 @@ async function main(): Promise<void> {
   if (kernel === undefined) throw new Error("no kernel component");
   const directory = await mkdtemp(join(tmpdir(), "tessera-bench-import-"));
   try {
-    const store = await repositoryWith(world, join(directory, "repository"), built, kernel);
-    const peer_s = await unpackAndHash(first, directory);
-    const from = performance.now();
-    const one = await importedDisks(world, store, first, join(directory, "one"));
-    const ours_s = seconds(from);
-    const two = await importedDisks(world, store, second, join(directory, "two"));
-    const time = rowOf("time-vs-qemu-img-sha256", {
-      ours: ours_s,
-      peer: peer_s,
-      target: "<= 3",
-      unit: "s",
-      how: "whole import of the first machine from qcow2, the proof included, in one run after the peer: qemu-img convert to raw, mounted read-only, sha256sum of every file",
-    });
-    const rows = [knownShare(one), time, secondShare(two)];
+    const [ours, peer]: [number[], number[]] = [[], []];
+    let last: { one: ImportedDisks; store: ComponentStore } | undefined;
+    for (let turn = 0; turn < TURNS; turn += 1) {
+      const at = join(directory, `turn-${turn}`);
+      await mkdir(at);
+      const store = await repositoryWith(world, join(at, "repository"), built, kernel);
+      peer.push(await unpackAndHash(first, at));
+      const from = performance.now();
+      last = { one: await importedDisks(world, store, first, join(at, "one")), store };
+      ours.push(seconds(from));
+      tellTurn(turn, ours, peer);
+      if (turn + 1 < TURNS) await rm(at, { recursive: true });
+    }
+    if (last === undefined) throw new Error("nothing was measured");
+    const two = await importedDisks(world, last.store, second, join(directory, "two"));
+    const rows = [knownShare(last.one), timeRow(ours, peer), secondShare(two)];
     for (const row of rows) tellRow(row);
     writeResults("import", rows);
     writePage();

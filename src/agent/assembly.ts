@@ -202,6 +202,7 @@ function toolsOf(
     signers,
     ...upstreamOf(config, { world, store, signers, rates, root: layout.root }),
     ...sharedOf(config),
+    diskFormat: config.storage.format,
     lineageBytesMax: config.lineage.keep ? config.lineage.bytesMax : 0,
     peerTimeout_ms: config.times.peerTimeout,
     retry_ms: config.times.retry,

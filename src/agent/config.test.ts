@@ -25,7 +25,7 @@ test("the least configuration has the documented defaults", () => {
     help: { enabled: true, sessions: 4, time: 3_600_000 },
     signatures: { required: {} },
     lineage: { keep: true, bytesMax: 32 * 2 ** 30 },
-    storage: {},
+    storage: { format: "raw" },
     times: { peerTimeout: 120_000, stopTimeout: 90_000, bootTimeout: 300_000, retry: 1000 },
   });
   const { cpus, memoryBytes } = hostResources(config);

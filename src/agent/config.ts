@@ -1,7 +1,7 @@
 import { availableParallelism, totalmem } from "node:os";
 import { LineCounter, parseDocument, stringify, type Document } from "yaml";
 import * as z from "zod";
-import { parseRate, parseSize, TesseraError, type FileSystem } from "#core";
+import { DISK_FORMATS, parseRate, parseSize, TesseraError, type FileSystem } from "#core";
 import { parseReference } from "#registry";
 
 const label = z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, "is not a lower-case name");
@@ -129,6 +129,8 @@ const shape = z.strictObject({
     .strictObject({
       /** A directory that other clouds reach too: user data blocks of new machines lie there. */
       shared: z.string().max(4096).regex(/^\//, "is not an absolute path").optional(),
+      /** Of the disks of machines that arrive cold or warm. */
+      format: z.enum(DISK_FORMATS).default("raw"),
     })
     .prefault({}),
   times: z

@@ -3,8 +3,10 @@ import { execFile } from "node:child_process";
 import { open, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { TesseraError, type ProcessIdentity } from "#core";
+import { DISK_FORMATS, TesseraError, type DiskFormat, type ProcessIdentity } from "#core";
 import type {
+  HotCapabilities,
+  HotDescription,
   Hypervisor,
   IncomingMachine,
   MachineSpecification,
@@ -35,6 +37,10 @@ interface Guest {
 export class MemoryHypervisor implements Hypervisor {
   /** Starts that are to fail. */
   failing = 0;
+  /** What is told of machines that run and of this host; memory itself never moves. */
+  hot: { readonly description: HotDescription; readonly there: HotCapabilities } | undefined;
+  /** What it attaches; looked at when an agent starts. */
+  formats: readonly DiskFormat[] = DISK_FORMATS;
   /** Guests that never say that they are ready. */
   mute = false;
   /** Of the next hypervisors; it lives as long as the tests. */
@@ -50,7 +56,8 @@ export class MemoryHypervisor implements Hypervisor {
 
   capabilities(): ReturnType<Hypervisor["capabilities"]> {
     const architectures = ["amd64"];
-    const common = { accelerators: ["tcg"], cpuModels: ["any"], formats: ["raw"], architectures };
+    const { formats } = this;
+    const common = { accelerators: ["tcg"], cpuModels: ["any"], formats, architectures };
     return Promise.resolve({ name: "memory", version: "1", ...common });
   }
 
@@ -84,8 +91,8 @@ export class MemoryHypervisor implements Hypervisor {
     return Promise.resolve(guest === undefined ? undefined : this.#machine(guest));
   }
 
-  hotCapabilities(): Promise<undefined> {
-    return Promise.resolve(undefined);
+  hotCapabilities(): Promise<HotCapabilities | undefined> {
+    return Promise.resolve(this.hot?.there);
   }
 
   startIncoming(): Promise<IncomingMachine> {
@@ -142,7 +149,8 @@ export class MemoryHypervisor implements Hypervisor {
       },
       exited,
       describe: () => {
-        throw notHot();
+        if (this.hot === undefined) throw notHot();
+        return this.hot.description;
       },
       hot: () => Promise.reject(notHot()),
       detach: () => Promise.resolve(),
@@ -161,10 +169,11 @@ function notHot(): TesseraError {
 }
 
 /** Writes as a guest does: to the overlay where there is one. */
-async function appendLine({ dataPath, basePath, directory }: MachineSpecification, line: string) {
+async function appendLine(specification: MachineSpecification, line: string) {
+  const { dataPath, basePath, dataFormat = "raw", directory } = specification;
   const { bytes, length } = await guestLines(directory);
   bytes.write(line, length);
-  if (basePath === undefined) {
+  if (basePath === undefined && dataFormat === "raw") {
     const file = await open(dataPath, "r+");
     try {
       await file.write(bytes, 0, 4096, GUEST_OFFSET);
@@ -175,8 +184,9 @@ async function appendLine({ dataPath, basePath, directory }: MachineSpecificatio
   }
   const content = join(directory, "written");
   await writeFile(content, bytes);
+  const format = basePath === undefined ? dataFormat : "qcow2";
   const command = `write -s ${content} ${GUEST_OFFSET} 4096`;
-  await promisify(execFile)("qemu-io", ["-f", "qcow2", "-c", command, dataPath]);
+  await promisify(execFile)("qemu-io", ["-f", format, "-c", command, dataPath]);
   await rm(content);
 }
 

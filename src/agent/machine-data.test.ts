@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -13,15 +13,18 @@ import { realWorld } from "#system";
 import {
   beginRun,
   diskOf,
+  formatArrived,
   joinKept,
   keepArrived,
   keptDigest,
+  keptSize,
   noteSent,
   openArrived,
   openKept,
   openMachineData,
   placeArrived,
   removeKept,
+  unformatKept,
 } from "./machine-data.ts";
 
 const world = realWorld();
@@ -238,4 +241,39 @@ test("a copy that is removed leaves the description", async () => {
   await removeKept(world, made.directory);
   assert.deepEqual(await readdir(made.directory), ["machine.json"]);
   assert.ok(!existsSync(made.incoming));
+});
+
+test("another format takes the place of what arrived, and raw its place again, whatever dies between", async () => {
+  await using at = await scene();
+  const { directory, incoming } = at;
+  const digest = await arrive(incoming);
+  await placeArrived(world, incoming, directory);
+  const raw = await readFile(join(directory, "data.raw"));
+  /* A conversion that was cut off, and one that was whole before the raw file went. */
+  await writeFile(join(directory, "disk.vdi.new"), "half");
+  await formatArrived(world, directory, "vdi");
+  assert.deepEqual(await readdir(directory), ["disk.vdi"]);
+  await writeFile(join(directory, "data.raw"), "older");
+  assert.deepEqual(await diskOf(world, directory), {
+    dataPath: join(directory, "disk.vdi"),
+    dataFormat: "vdi",
+  });
+  assert.equal(await digestOf(directory), digest);
+  await formatArrived(world, directory, "vdi");
+  assert.deepEqual(await readdir(directory), ["disk.vdi"]);
+  assert.equal(await openArrived(world, directory, digest), undefined);
+  assert.ok(((await keptSize(world, directory))?.bytes ?? 0) >= SIZE);
+
+  /* The copy that stays: its list of digests came before. */
+  const device = await openMachineData(world, directory);
+  await noteSent(world, directory, await hashBlocks(device));
+  await device.close();
+  assert.equal(await keptDigest(world, directory), undefined, "not before it is raw");
+  await writeFile(join(directory, "data.raw"), "of a conversion that was cut off");
+  await unformatKept(world, directory);
+  await unformatKept(world, directory);
+  assert.equal(await keptDigest(world, directory), digest);
+  assert.ok((await readFile(join(directory, "data.raw"))).equals(raw));
+  await removeKept(world, directory);
+  assert.deepEqual(await readdir(directory), []);
 });

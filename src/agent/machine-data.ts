@@ -1,5 +1,6 @@
 /**
- * A machine's user data on disk. `data.raw` alone is the user data block; with `data.qcow2` over it,
+ * A machine's user data on disk. Where there is a `disk.FORMAT`, that is the user data block, and
+ * nothing else counts (see formatted-data.ts). Else `data.raw` alone is the user data block; with `data.qcow2` over it,
  * the overlay is, and `data.raw` stays as it arrived: the machine's lineage. Lists of block digests
  * say which data a file holds: `data.raw.blocks` those of `data.raw`, `handed.blocks` those of the
  * user data block as it was when it was sent to another cloud. A list is removed before what it tells
@@ -8,6 +9,7 @@
 import { join } from "node:path";
 import {
   applyOverlay,
+  convertDisk,
   createOverlay,
   openFileDevice,
   openOverlayDevice,
@@ -16,8 +18,9 @@ import {
   type BlockDevice,
   type BlockDigests,
 } from "#block";
-import { reportOf, type Digest, type World } from "#core";
+import { reportOf, type Digest, type DiskFormat, type World } from "#core";
 import { blocksPath, type Lineage } from "#transfer";
+import { formattedIn, formattedPath, openFormatted, removeFormatted } from "./formatted-data.ts";
 
 const rawPath = (directory: string): string => join(directory, "data.raw");
 const overlayPath = (directory: string): string => join(directory, "data.qcow2");
@@ -27,6 +30,8 @@ const handedPath = (directory: string): string => join(directory, "handed.blocks
 /** What a hypervisor attaches. */
 export interface MachineDisk {
   readonly dataPath: string;
+  /** Absent: raw, or an overlay over `basePath`. */
+  readonly dataFormat?: DiskFormat;
   /** The raw file under an overlay. */
   readonly basePath?: string;
 }
@@ -36,6 +41,10 @@ async function exists({ files }: World, path: string): Promise<boolean> {
 }
 
 export async function diskOf(world: World, directory: string): Promise<MachineDisk> {
+  const formatted = await formattedIn(world, directory);
+  if (formatted !== undefined) {
+    return { dataPath: formatted.path, dataFormat: formatted.format };
+  }
   const dataPath = overlayPath(directory);
   if (!(await exists(world, dataPath))) return { dataPath: rawPath(directory) };
   return { dataPath, basePath: rawPath(directory) };
@@ -52,9 +61,11 @@ export async function beginRun(world: World, directory: string): Promise<void> {
 /**
  * The user data block, read-only, whichever files it is made of. The machine should not run.
  *
- * @throws `system.not-found`, `block.overlay-unsupported`
+ * @throws `system.not-found`, `block.overlay-unsupported`, `agent.disk-unreadable`
  */
 export async function openMachineData(world: World, directory: string): Promise<BlockDevice> {
+  const formatted = await formattedIn(world, directory);
+  if (formatted !== undefined) return await openFormatted(world, formatted);
   return (await openParts(world, directory)).device;
 }
 
@@ -79,6 +90,7 @@ export async function openArrived(
   directory: string,
   digest: Digest,
 ): Promise<Lineage | undefined> {
+  if ((await formattedIn(world, directory)) !== undefined) return undefined;
   const digests = await arrivedDigests(world, directory);
   if (digests?.userDataDigest().digest !== digest) return undefined;
   const { overlay } = await openParts(world, directory);
@@ -125,6 +137,7 @@ export async function placeArrived(
   await files.remove(handedPath(directory));
   await files.remove(overlayPath(directory));
   await files.remove(arrivedPath(directory));
+  await removeFormatted(world, directory);
   if (await exists(world, blocksPath(arrived))) {
     await files.rename(blocksPath(arrived), arrivedPath(directory));
   }
@@ -154,6 +167,39 @@ export async function keepArrived(
     }
   }
   await world.files.remove(arrivedPath(directory));
+}
+
+/**
+ * Brings what arrived, of a machine that has not run here yet, into another format. Interrupted and
+ * done again, it goes on.
+ *
+ * @throws `block.convert-failed`
+ */
+export async function formatArrived(
+  world: World,
+  directory: string,
+  format: DiskFormat,
+): Promise<void> {
+  const { files } = world;
+  const path = formattedPath(directory, format);
+  if (!(await exists(world, path))) {
+    await convertDisk(world, { path: rawPath(directory), format: "raw" }, { path, format });
+  }
+  await files.remove(arrivedPath(directory));
+  await files.remove(rawPath(directory));
+}
+
+/**
+ * Makes the copy of a machine that is gone raw again, so that it is of use when the machine comes back.
+ * Interrupted, it is the same copy; done again, it goes on.
+ *
+ * @throws `block.convert-failed`; the copy stays as it is
+ */
+export async function unformatKept(world: World, directory: string): Promise<void> {
+  const formatted = await formattedIn(world, directory);
+  if (formatted === undefined) return;
+  await convertDisk(world, formatted, { path: rawPath(directory), format: "raw" });
+  await world.files.remove(formatted.path);
 }
 
 /** The digest of the copy that was handed over, of a machine that is gone. */
@@ -235,6 +281,11 @@ export async function keptSize(
     world.files.status(rawPath(directory)),
     world.files.status(overlayPath(directory)),
   ]);
+  const formatted = await formattedIn(world, directory);
+  if (formatted !== undefined) {
+    const status = await world.files.status(formatted.path);
+    return { bytes: status?.allocatedBytes ?? 0, since_ms: status?.modified_ms ?? 0 };
+  }
   if (raw === undefined) return undefined;
   const since_ms = Math.max(raw.modified_ms, overlay?.modified_ms ?? 0);
   return { bytes: raw.allocatedBytes + (overlay?.allocatedBytes ?? 0), since_ms };
@@ -244,4 +295,5 @@ export async function keptSize(
 export async function removeKept(world: World, directory: string): Promise<void> {
   const paths = [handedPath, arrivedPath, overlayPath, rawPath].map((path) => path(directory));
   for (const path of paths) await world.files.remove(path);
+  await removeFormatted(world, directory);
 }

@@ -24,6 +24,7 @@ import type {
   RunningMachine,
 } from "#hypervisor";
 import { composedPath } from "./layout.ts";
+import { removeReaders } from "./formatted-data.ts";
 import { beginRun, diskOf, openMachineData } from "./machine-data.ts";
 import { attachShared, removeShared, sharedPath } from "./shared-data.ts";
 import type { MachinesOptions } from "./machines-options.ts";
@@ -65,6 +66,7 @@ export class Machines {
     if (state === "gone") return;
     const running = await this.#options.hypervisor.adopt(this.store.directory(uuid));
     if (running !== undefined) this.#keep(running);
+    await removeReaders(this.#options.world, this.store.directory(uuid));
     if (running === undefined && state === "running") await this.#mark(stored, "stopped");
     if (running !== undefined && state === "stopped") await this.#markRunning(stored, running);
   }

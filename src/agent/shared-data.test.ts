@@ -124,8 +124,8 @@ test("new machines lie on shared storage; who leaves otherwise, or is removed, l
   await using made = await scene();
   const shared = await made.make("shared");
   const { clouds } = await twoClouds(t, {
-    config: { storage: { shared } },
-    sourceConfig: { storage: { shared } },
+    config: { storage: { format: "raw", shared } },
+    sourceConfig: { storage: { format: "raw", shared } },
   });
   const [source, destination] = clouds;
   const uuid = await source.machine();

@@ -35,6 +35,8 @@ const route = {
   memory: word.memoryMethod.exactOptional(),
   /** Of a hot migration; default `hybrid`. */
   storage: word.storageMethod.exactOptional(),
+  /** Of the user data block at the destination; not of a hot migration. Default: the destination's own. */
+  format: word.diskFormat.exactOptional(),
   /** The machine is not stopped before; all else moves at once. */
   at_ms: z.int().min(0).max(AT_MAX_MS).exactOptional(),
 };

@@ -95,6 +95,10 @@ export const appliance = mirrors<core.Appliance>()(
   }),
 );
 
+export const diskFormat = mirrors<core.DiskFormat>()(
+  z.enum(["raw", "qcow2", "vmdk", "vdi", "vpc", "vhdx"]),
+);
+
 export const machine = mirrors<core.Machine>()(
   z.object({
     uuid: text,
@@ -104,6 +108,7 @@ export const machine = mirrors<core.Machine>()(
     created_ms: milliseconds,
     migration: text.exactOptional(),
     hostPorts: z.record(text, z.int().min(0).max(65535)),
+    format: diskFormat.exactOptional(),
     cloud: text.exactOptional(),
   }),
 );
@@ -192,6 +197,7 @@ export const plan = mirrors<core.Plan>()(
         forecast: memoryForecast.exactOptional(),
       })
       .exactOptional(),
+    format: diskFormat.exactOptional(),
     price: z.number().min(0),
     notes: list(text),
   }),

@@ -8,6 +8,13 @@ export {
 } from "./block-digests.ts";
 export { BLOCK_BYTES, nonZeroBlocks, type IndexedBlock } from "./blocks.ts";
 export type * from "./contract.ts";
+export {
+  convertDisk,
+  formatFault,
+  knownFormats,
+  replayLog,
+  type FormattedDisk,
+} from "./convert.ts";
 export { checkRange, closedError, readOnlyError } from "./errors.ts";
 export { faultyDevice, type DeviceFault, type DeviceOperation } from "./faulty.ts";
 export { createFileDevice, openFileDevice } from "./file.ts";

@@ -1,10 +1,12 @@
 /** `tessera cloud …`, `tessera plan`, `tessera migrate` and `tessera migration …`. */
 import type { Input, MigrationStatus, Output } from "#api";
 import {
+  DISK_FORMATS,
   TesseraError,
   hasCode,
   parseRate,
   reportOf,
+  type DiskFormat,
   type MemoryMethod,
   type StorageMethod,
 } from "#core";
@@ -50,6 +52,7 @@ interface RouteOptions {
   readonly warm?: boolean;
   readonly memory?: MemoryMethod;
   readonly storage?: StorageMethod;
+  readonly format?: DiskFormat;
   /** Milliseconds since the Unix epoch. */
   readonly at?: number;
 }
@@ -82,17 +85,24 @@ function withRoute({ surroundings }: Bench, command: Command): Command {
         "--storage <method>",
         "with --live: when the user data block moves (default: hybrid); shared: both clouds reach it",
       ).choices(["hybrid", "push", "pull", "shared"]),
+    )
+    .addOption(
+      new Option(
+        "--format <format>",
+        "of its disk at the destination, not with --live (default: the destination's own)",
+      ).choices(DISK_FORMATS),
     );
 }
 
 function routeOf(machine: string, options: RouteOptions): Input<"plan.make"> {
-  const { to, bwlimit, at, live, warm, memory, storage } = options;
+  const { to, bwlimit, at, live, warm, memory, storage, format } = options;
   return {
     machine,
     ...(live === true ? { mode: "hot" } : {}),
     ...(warm === true ? { mode: "warm" } : {}),
     ...(memory === undefined ? {} : { memory }),
     ...(storage === undefined ? {} : { storage }),
+    ...(format === undefined ? {} : { format }),
     ...(to === undefined ? {} : { to }),
     ...(bwlimit === undefined ? {} : { bwlimit }),
     ...(at === undefined ? {} : { at_ms: at }),
@@ -118,6 +128,7 @@ export function addMigrateCommands(root: Command, bench: Bench): void {
       "tessera migrate web-1 --to inquadro",
       "tessera migrate web-1 --to inquadro --bwlimit 50Mbit/s --detach",
       "tessera migrate web-1 --to inquadro --live",
+      "tessera migrate web-1 --to inquadro --format vmdk",
       "tessera migrate web-1 --dry-run    (same as tessera plan)",
       "tessera migrate web-1 web-2 db-1 --to inquadro --parallel 2",
     ],

@@ -184,6 +184,7 @@ export function renderMachine(machine: Machine): string {
     ["cpus", String(appliance.resources.cpus)],
     ["memory", renderSize(appliance.resources.memoryBytes)],
     ["user data", renderSize(appliance.resources.dataBytes)],
+    ["format", machine.format],
     ["ports", portsOf(machine)],
     ["created", renderTime(machine.created_ms)],
   ]);

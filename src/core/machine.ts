@@ -3,6 +3,14 @@ import type { Appliance } from "./appliance.ts";
 /** `gone`: handed over to another cloud; its user data block is kept as lineage. */
 export type MachineState = "stopped" | "running" | "incoming" | "outgoing" | "gone" | "failed";
 
+/**
+ * The form in which a cloud keeps the user data block of a machine for its hypervisor: those that QEMU
+ * writes. `vpc` is VHD.
+ */
+export type DiskFormat = "raw" | "qcow2" | "vmdk" | "vdi" | "vpc" | "vhdx";
+
+export const DISK_FORMATS: readonly DiskFormat[] = ["raw", "qcow2", "vmdk", "vdi", "vpc", "vhdx"];
+
 /** A composed virtual machine (the paper's CVM), marked with a UUID across the federation. */
 export interface Machine {
   readonly uuid: string;
@@ -14,6 +22,8 @@ export interface Machine {
   readonly migration?: string;
   /** Host ports actually in use, by the name of the forward. */
   readonly hostPorts: Readonly<Record<string, number>>;
+  /** Of its user data block; absent: raw. */
+  readonly format?: DiskFormat;
   /** Where it went, for `gone`. */
   readonly cloud?: string;
 }

@@ -1,4 +1,5 @@
 import type { ComponentReference } from "./component.ts";
+import type { DiskFormat } from "./machine.ts";
 
 /** The paper's cases (section IV-B). */
 export type MigrationCase = "worst" | "average" | "best";
@@ -56,6 +57,8 @@ export interface Plan {
     /** Absent in plans of before 0.1.0. */
     readonly forecast?: MemoryForecast;
   };
+  /** Of the user data block at the destination; absent: raw, or not told. */
+  readonly format?: DiskFormat;
   readonly price: number;
   readonly notes: readonly string[];
 }

@@ -1,4 +1,4 @@
-import type { ComposedDisks, PortForward, ProcessIdentity } from "#core";
+import type { ComposedDisks, DiskFormat, PortForward, ProcessIdentity } from "#core";
 import type {
   HotCapabilities,
   HotDescription,
@@ -18,6 +18,8 @@ export interface MachineSpecification {
   readonly disks: ComposedDisks;
   /** The raw user data block; with `basePath`, a qcow2 overlay over it that takes all writes. */
   readonly dataPath: string;
+  /** Of the file at `dataPath`; absent: raw, or qcow2 over `basePath`. Never with `basePath`. */
+  readonly dataFormat?: DiskFormat;
   /** A raw file that is only read. */
   readonly basePath?: string;
   readonly ports: readonly PortForward[];
@@ -70,7 +72,8 @@ export interface HypervisorCapabilities {
   /** What was proven by booting: `kvm`, `tcg`; the first is used. */
   readonly accelerators: readonly string[];
   readonly cpuModels: readonly string[];
-  readonly formats: readonly string[];
+  /** Of user data blocks that it attaches and that can be made here. */
+  readonly formats: readonly DiskFormat[];
   readonly architectures: readonly string[];
 }
 

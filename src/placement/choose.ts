@@ -1,4 +1,4 @@
-import { componentsOf, summaryHead, type Appliance, type Offer } from "#core";
+import { componentsOf, summaryHead, type Appliance, type DiskFormat, type Offer } from "#core";
 
 /** A cloud that was considered for a machine, and why it was taken or left. */
 export interface Candidacy {
@@ -15,6 +15,8 @@ export interface Candidacy {
 export interface Request {
   readonly appliance: Appliance;
   readonly allocatedBytes: number;
+  /** That the user data block is to have; absent: any. */
+  readonly format?: DiskFormat | undefined;
   /** Uplink of the source in bits per second, if known. */
   readonly linkRate?: number;
   readonly now_ms: number;
@@ -62,6 +64,10 @@ function allowed(list: readonly string[], name: string): boolean {
   return list.length === 0 || list.includes(name);
 }
 
+function attaches({ formats }: Offer, format: DiskFormat = "raw"): boolean {
+  return format === "raw" || formats.includes(format);
+}
+
 /** Why an offer does not suit a machine; empty where it does. */
 export function objections(request: Request, offer: Offer): string[] {
   const { resources, serviceLevel } = request.appliance;
@@ -78,6 +84,7 @@ export function objections(request: Request, offer: Offer): string[] {
       offer.storageFreeBytes >= needed,
       `has ${offer.storageFreeBytes} of ${needed} bytes of storage free`,
     ],
+    [attaches(offer, request.format), `attaches no disks of format ${request.format}`],
     [allowed(serviceLevel.clouds, offer.cloud), "is not among the clouds of the service level"],
     [allowed(serviceLevel.regions, offer.region), "is not in a region of the service level"],
   ];

@@ -1,6 +1,7 @@
 import type { Context, Handlers, Output } from "#api";
 import {
   TesseraError,
+  type DiskFormat,
   type HotChoice,
   type MemoryMethod,
   type MigrationMode,
@@ -32,6 +33,7 @@ interface RouteInput {
   readonly memory?: MemoryMethod;
   readonly storage?: StorageMethod;
   readonly at_ms?: number;
+  readonly format?: DiskFormat;
 }
 
 export function migrationHandlers(parts: Parts): MigrationOperations {
@@ -56,9 +58,10 @@ export function migrationHandlers(parts: Parts): MigrationOperations {
 }
 
 export async function route({ machines }: Parts, input: RouteInput): Promise<Route> {
-  const { machine: text, to, bwlimit, at_ms } = input;
+  const { machine: text, to, bwlimit, at_ms, format } = input;
   const { machine } = await machines.store.resolve(text);
   const hot = hotChoiceOf(input);
+  if (hot !== undefined && format !== undefined) throw keepsFormat(text);
   return {
     machine,
     ...(hot === undefined ? {} : { hot }),
@@ -66,7 +69,16 @@ export async function route({ machines }: Parts, input: RouteInput): Promise<Rou
     ...(to === undefined ? {} : { to }),
     ...(bwlimit === undefined ? {} : { bwlimit }),
     ...(at_ms === undefined ? {} : { at_ms }),
+    ...(format === undefined ? {} : { format }),
   };
+}
+
+function keepsFormat(machine: string): TesseraError {
+  const message = "the format of a disk cannot change while the machine runs";
+  return new TesseraError("misuse", "migration.mode-conflict", message, {
+    subject: machine,
+    remedy: "move it cold or warm, or leave --format away",
+  });
 }
 
 /** @throws `migration.mode-conflict` (misuse) */

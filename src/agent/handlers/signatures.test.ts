@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { generateKeyPairSync } from "node:crypto";
+import { rmSync } from "node:fs";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { CREDENTIALS, startRegistry } from "../../registry/registry.suite.ts";
+import { NO_FAULTS } from "../faults.ts";
 import { twoClouds, type TestCloud, type TestFederation } from "../clouds.suite.ts";
 import { layoutOf } from "../layout.ts";
 import { call, code } from "./call.suite.ts";
@@ -99,6 +101,72 @@ test("a signature by a key that was exchanged, or of another component, does not
   const wrong = source.migrate(uuid, destination.name);
   await assert.rejects(wrong, /the signature of messina-builds is not of it/);
   assert.deepEqual(await destination.parts.store.list(), []);
+});
+
+const HOT = {
+  description: {
+    hypervisor: "qemu",
+    version: "9.1.0",
+    architecture: "amd64",
+    machineType: "pc-q35-7.2",
+    cpuModel: "Westmere",
+    accelerator: "tcg",
+    cpus: 1,
+    ramBytes: 2 ** 28,
+    devices: [],
+    formats: ["raw"],
+  },
+  there: {
+    hypervisor: "qemu",
+    version: "9.1.0",
+    architecture: "amd64",
+    machineTypes: ["pc-q35-7.2"],
+    cpuModels: { tcg: ["Westmere"] },
+    features: ["events", "return-path", "late-block-activate", "pause-before-switchover"],
+    postcopy: false,
+  },
+} as const;
+
+test("an unsigned component of a machine that is to move while it runs is refused before a byte of it is fetched", async (t) => {
+  const [source, destination] = (await strict(t)).clouds;
+  for (const { hypervisor } of [source, destination]) hypervisor.hot = HOT;
+  await source.machine("web-1");
+  const live = { machine: "web-1", to: destination.name, mode: "hot" } as const;
+  const wanted = /requires that kernel 1 is signed by messina-builds/;
+  const { plan } = await call(source, "plan.make", live);
+  assert.match(plan.notes.join("\n"), wanted);
+  await assert.rejects(call(source, "migration.start", live), wanted);
+  assert.deepEqual(destination.parts.migrations.list(), []);
+
+  /* A proposal is judged by itself, whatever was said of the plan. */
+  await trust(destination, "messina-builds", await signAll(source));
+  const { signers } = layoutOf(destination.root);
+  source.hooks = {
+    ...NO_FAULTS,
+    beforeSave: () => rmSync(signers, { recursive: true, force: true }),
+  };
+  const { migration = "" } = await call(source, "migration.start", live);
+  source.hooks = NO_FAULTS;
+  const { error } = await source.until(migration, (record) => record.error !== undefined);
+  assert.equal(error?.code, "migration.refused");
+  assert.match(error?.message ?? "", wanted);
+  assert.deepEqual(destination.parts.migrations.list(), []);
+  assert.deepEqual(await destination.parts.store.list(), []);
+});
+
+test("signed components of a machine that moves while it runs are taken, with their signatures", async (t) => {
+  const [source, destination] = (await strict(t)).clouds;
+  for (const { hypervisor } of [source, destination]) hypervisor.hot = HOT;
+  await trust(destination, "messina-builds", await signAll(source));
+  await source.machine("web-1");
+  const live = { machine: "web-1", to: destination.name, mode: "hot" } as const;
+  const { migration = "" } = await call(source, "migration.start", live);
+  const early = ["accepted", "composing"];
+  const { phase, mode } = await destination.until(migration, (now) => !early.includes(now.phase));
+  assert.deepEqual([phase, mode], ["copying", "hot"]);
+  for (const component of ["kernel", "os", "web"]) {
+    await call(destination, "component.verify", { component, signedBy: "messina-builds" });
+  }
 });
 
 test("the rule of a cloud goes before that for any; what is held is not asked again", async (t) => {

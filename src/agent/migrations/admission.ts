@@ -1,9 +1,11 @@
+import { formatFault } from "#block";
 import {
   componentsOf,
   referenceOf,
   TesseraError,
   type Appliance,
   type ComponentReference,
+  type DiskFormat,
   type Json,
   type Machine,
   type Offer,
@@ -37,6 +39,8 @@ interface Candidate {
   readonly name: string;
   readonly appliance: Appliance;
   readonly allocatedBytes: number;
+  /** Of its user data block here. */
+  readonly format: DiskFormat;
   /** Of a machine that is to arrive while it runs. */
   readonly hot?: HotDescription | undefined;
 }
@@ -62,15 +66,18 @@ export class Admission {
   async answerPlan(from: string, body: Json): Promise<PlanAnswer> {
     const question = decodePlanQuestion(from, body);
     const { version, machine, name, appliance, userDataBytes, signatures, hot, shared } = question;
+    const format = this.#formatOf(hot, question.format);
     // What both reach takes no space here.
     const allocatedBytes = shared === undefined ? userDataBytes : 0;
-    const candidate = { from, uuid: machine, name, appliance, allocatedBytes, signatures, hot };
+    const part = { from, uuid: machine, name, appliance, signatures, hot };
+    const candidate = { ...part, allocatedBytes, format };
     const wanted = componentsOf(appliance);
     const held = await heldOf(this.#tools, wanted);
     const lineage = await keptDigestOf(this.#tools, machine);
     return {
       held,
       ...(lineage === undefined ? {} : { lineage }),
+      ...(format === "raw" ? {} : { format }),
       bases: await this.#bases(wanted.filter(({ id }) => !held.includes(id))),
       certificate: this.#tools.endpoint().certificate,
       ...(hot === undefined ? {} : { hot: await this.#hotAnswer(machine) }),
@@ -112,7 +119,8 @@ export class Admission {
     const shared = terms?.storage === "shared";
     const allocatedBytes = shared ? 0 : userData.allocatedBytes;
     const hot = terms?.description;
-    const candidate = { from, ...machine, appliance, allocatedBytes, signatures, hot };
+    const format = this.#formatOf(hot, formatIn(proposal));
+    const candidate = { from, ...machine, appliance, allocatedBytes, signatures, hot, format };
     const proposer = { cloud: from, migration: id };
     const lacks = shared ? await sharedObjection(this.#tools, proposer, proposal) : undefined;
     const reasons = [
@@ -155,18 +163,25 @@ export class Admission {
   }
 
   #modePart(proposal: Proposal) {
-    if (proposal.mode === "cold") return { mode: "cold" } as const;
+    const format = this.#formatOf(undefined, formatIn(proposal));
+    const formatted = format === "raw" ? {} : { format };
+    if (proposal.mode === "cold") return { mode: "cold", ...formatted } as const;
     const { wait_ms = 0 } = proposal;
     const notBefore_ms = this.#tools.world.clock.now() + wait_ms;
     const waits = wait_ms > 0 ? { notBefore_ms } : {};
     return proposal.mode === "warm"
-      ? ({ mode: "warm", ...waits } as const)
+      ? ({ mode: "warm", ...formatted, ...waits } as const)
       : ({ mode: "hot", hot: proposal.hot, ...waits } as const);
+  }
+
+  /** What was asked for, or this cloud's own; a machine that runs meanwhile arrives raw. */
+  #formatOf(hot: HotDescription | undefined, asked: DiskFormat | undefined): DiskFormat {
+    return hot === undefined ? (asked ?? this.#tools.diskFormat) : "raw";
   }
 
   /** Why this cloud would not take the machine. */
   async #objections(candidate: Candidate): Promise<string[]> {
-    const { uuid, name, appliance, allocatedBytes, hot } = candidate;
+    const { uuid, name, appliance, allocatedBytes, hot, format } = candidate;
     const offer = await this.#offer();
     const now_ms = this.#tools.world.clock.now();
     const present = (await this.#tools.machines.list()).filter(({ state }) => state !== "gone");
@@ -179,12 +194,27 @@ export class Admission {
     const capabilities = hot && (await this.#tools.hypervisor.hotCapabilities());
     return [
       ...(hot === undefined ? [] : hotObjections(hot, capabilities)),
-      ...objections({ appliance, allocatedBytes, now_ms }, offer),
+      ...objections({ appliance, ...spaceOf(format, allocatedBytes), now_ms }, offer),
+      ...faultOf(format, appliance),
       ...(named ? [`has another machine named "${name}"`] : []),
       ...(here ? ["has this machine already"] : []),
       ...(await unsigned(this.#tools, candidate)),
     ];
   }
+}
+
+function formatIn(proposal: Proposal): DiskFormat | undefined {
+  return proposal.mode === "hot" ? undefined : proposal.format;
+}
+
+/** While a machine lands in another format than raw, its data are there twice. */
+function spaceOf(format: DiskFormat, allocatedBytes: number) {
+  return { format, allocatedBytes: format === "raw" ? allocatedBytes : 2 * allocatedBytes };
+}
+
+function faultOf(format: DiskFormat, { resources }: Appliance): string[] {
+  const fault = formatFault(format, resources.dataBytes);
+  return fault === undefined ? [] : [`cannot keep its user data as ${format}: ${fault}`];
 }
 
 function tooNew(from: string, version: number): TesseraError {

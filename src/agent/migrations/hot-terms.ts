@@ -19,6 +19,7 @@ export async function describe(
   if (hot === undefined) return undefined;
   const running = machines.running(machine.uuid);
   if (running === undefined) throw notRunning(machine);
+  if (machine.format !== undefined && machine.format !== "raw") throw formatted(machine);
   try {
     return running.describe();
   } catch (cause) {
@@ -113,6 +114,14 @@ function notRunning({ name, uuid }: Machine): TesseraError {
   return new TesseraError("misuse", "migration.machine-stopped", message, {
     subject: uuid,
     remedy: "move it cold, without --live; or start it first",
+  });
+}
+
+function formatted({ name, uuid, format }: Machine): TesseraError {
+  const message = `machine "${name}" cannot leave while it runs: its disk is kept as ${format}`;
+  return new TesseraError("misuse", "migration.hot-unsuitable", message, {
+    subject: uuid,
+    remedy: "move it cold or warm; where it arrives raw, it can move while it runs from then on",
   });
 }
 

@@ -1,7 +1,14 @@
 /** Copies of machines that were handed over: what a machine comes back to. */
 import { createFileDevice, type BlockDevice } from "#block";
 import { reportOf, type Digest } from "#core";
-import { joinKept, keptDigest, keptSize, openKept, removeKept } from "../machine-data.ts";
+import {
+  joinKept,
+  keptDigest,
+  keptSize,
+  openKept,
+  removeKept,
+  unformatKept,
+} from "../machine-data.ts";
 import { detachShared, removeShared } from "../shared-data.ts";
 import type { SourcePart } from "./record.ts";
 import type { MigrationTools } from "./tools.ts";
@@ -105,17 +112,23 @@ export async function openArriving(
 
 /**
  * Lets go of the user data block of a machine that has been handed over, where it lies on shared
- * storage: there no earlier copy is kept. Others stay as they are.
+ * storage: there no earlier copy is kept. Others stay, as raw files.
  *
  * @param together the other cloud goes on with the very file
  */
 export async function releaseData(
-  { world, machines }: MigrationTools,
+  tools: MigrationTools,
   { machine }: SourcePart,
   together: boolean,
 ): Promise<void> {
+  const { world, machines } = tools;
   const directory = machines.store.directory(machine.uuid);
   await (together ? detachShared : removeShared)(world, directory);
+  if (tools.lineageBytesMax === 0) return;
+  await unformatKept(world, directory).catch((error: unknown) => {
+    const report = reportOf(error);
+    world.log.log("warn", "an earlier copy stays in its format", { directory, ...report });
+  });
 }
 
 /**

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { componentsOf, TesseraError, type Machine } from "#core";
 import type { DestinationEvent } from "#migration";
-import { keepArrived, placeArrived } from "../machine-data.ts";
+import { formatArrived, keepArrived, placeArrived } from "../machine-data.ts";
 import { handedTo, type StoredMachine } from "../machine-store.ts";
 import { detachShared } from "../shared-data.ts";
 import type { Starter } from "../machine-rules.ts";
@@ -36,8 +36,11 @@ export async function landMachine(
 }
 
 async function settle(tools: MigrationTools, record: DestinationRecord): Promise<StoredMachine> {
+  const { format } = record;
   return await settleMachine(tools, record, async (directory) => {
-    await keepArrived(tools.world, directory, tools.lineageBytesMax);
+    if (format === undefined || format === "raw") {
+      await keepArrived(tools.world, directory, tools.lineageBytesMax);
+    } else await formatArrived(tools.world, directory, format);
   });
 }
 
@@ -74,10 +77,17 @@ export async function settleMachine(
     created_ms,
     migration: record.id,
     hostPorts: {},
+    ...formatOf(record),
   };
   const stored: StoredMachine = { machine, composed: record.composed };
   await machines.store.save(stored);
   return stored;
+}
+
+function formatOf(record: DestinationPart): Pick<Machine, "format"> {
+  if (!("format" in record)) return {};
+  const { format } = record as DestinationRecord;
+  return format === undefined || format === "raw" ? {} : { format };
 }
 
 async function startOnce(

@@ -10,13 +10,20 @@
  *       | session-info {status} ...            <->     |   repeated, in both directions
  *
  * Version rule: a question or proposal bears the lowest version that has all that it uses: 1 for a cold
- * migration, 2 for a hot one, 3 for a warm one. A receiver answers a question of a higher version than it speaks with an
+ * migration, 2 for a hot one, 3 for a warm one, 4 where a format is asked for. A receiver answers a question of a higher version than it speaks with an
  * objection, and refuses such a proposal with `migration.version-unsupported`; members that it does not
  * know are ignored. So a cloud that speaks 1 alone takes cold migrations as ever.
  */
 import * as z from "zod";
 import { words } from "#api";
-import { isDigest, TesseraError, type Digest, type Json, type MigrationMode } from "#core";
+import {
+  isDigest,
+  TesseraError,
+  type Digest,
+  type DiskFormat,
+  type Json,
+  type MigrationMode,
+} from "#core";
 import {
   DESTINATION,
   HOT_DESTINATION,
@@ -32,10 +39,15 @@ import { componentSignatureShape, endpointShape, stopShape } from "./record.ts";
 import { probeAnswerShape, probeQuestionShape } from "./shared-probe.ts";
 
 /** The highest version that we speak. */
-export const MIGRATION_VERSION = 3;
+export const MIGRATION_VERSION = 4;
 
 /** The lowest version that has what a migration of this mode needs. */
 export const VERSIONS: Readonly<Record<MigrationMode, number>> = { cold: 1, hot: 2, warm: 3 };
+const FORMAT_VERSION = 4;
+
+export function versionOf(mode: MigrationMode, format: DiskFormat | undefined): number {
+  return format === undefined ? VERSIONS[mode] : FORMAT_VERSION;
+}
 
 /** Most components that are named as bases for one. */
 export const BASES_MAX = 16;
@@ -58,6 +70,8 @@ const planQuestion = z.object({
   userDataBytes: bytes,
   /** Asks for a hot migration of what the hypervisor runs. Since version 2. */
   hot: descriptionShape.optional(),
+  /** Wanted of the user data block; absent: the destination's own. Since version 4. */
+  format: words.diskFormat.optional(),
   /** Whether both reach one storage; with `hot` only. */
   shared: probeQuestionShape.optional(),
   signatures,
@@ -71,6 +85,8 @@ const planAnswer = z.object({
     .max(4096)
     .optional(),
   certificate: digest,
+  /** Which the user data block would have there; absent where it would be raw, or is not told. */
+  format: words.diskFormat.optional(),
   /** Digest of the copy of the machine's user data that is kept there. */
   lineage: digest.optional(),
   /** Why the machine would not be taken; empty when it would. */
@@ -99,10 +115,13 @@ const proposalPart = z.object({
   data: z.object({ endpoint: endpointShape, token }),
 });
 
+/** As in the question. */
+const format = words.diskFormat.optional();
+
 const proposal = z.discriminatedUnion("mode", [
-  proposalPart.extend({ mode: z.literal("cold") }),
+  proposalPart.extend({ mode: z.literal("cold"), format }),
   /** `wait_ms`: the machine is not stopped before so long from now. */
-  proposalPart.extend({ mode: z.literal("warm"), wait_ms: time.optional() }),
+  proposalPart.extend({ mode: z.literal("warm"), format, wait_ms: time.optional() }),
   proposalPart.extend({
     mode: z.literal("hot"),
     hot: hotTermsShape,

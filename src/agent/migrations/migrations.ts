@@ -177,7 +177,7 @@ export class Migrations {
   }
 
   async #newSource(
-    { machine, bwlimit, at_ms }: Route,
+    { machine, bwlimit, at_ms, format }: Route,
     planned: Planned,
   ): Promise<SourceRecord | HotSourceRecord> {
     const { world, machines, store } = this.#tools;
@@ -190,7 +190,10 @@ export class Migrations {
       id,
       role: "source",
       ...(planned.terms === undefined
-        ? { mode: planned.plan.mode === "warm" ? "warm" : "cold" }
+        ? {
+            mode: planned.plan.mode === "warm" ? "warm" : "cold",
+            ...(format === undefined ? {} : { format }),
+          }
         : { mode: "hot", hot: planned.terms }),
       phase: "proposed",
       machine: { uuid, name, created_ms },

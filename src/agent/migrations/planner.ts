@@ -5,6 +5,7 @@ import {
   totalLength,
   type ComponentReference,
   type Digest,
+  type DiskFormat,
   type HotChoice,
   type Machine,
   type MigrationMode,
@@ -20,7 +21,7 @@ import { sampleRatio } from "./estimate.ts";
 import { describe, keptNotes, plannedOf, termsOf, warningsOf } from "./hot-terms.ts";
 import type { HotTerms } from "./hot-words.ts";
 import { movesOf } from "./moves.ts";
-import { decodePlanAnswer, encode, VERSIONS, type PlanAnswer } from "./messages.ts";
+import { decodePlanAnswer, encode, versionOf, type PlanAnswer } from "./messages.ts";
 import { SharedProbe, type ProbeQuestion } from "./shared-probe.ts";
 import { signaturesOf } from "./signed.ts";
 import type { MigrationTools } from "./tools.ts";
@@ -38,6 +39,8 @@ export interface Route {
   readonly warm?: true;
   /** The machine is not stopped before. */
   readonly at_ms?: number;
+  /** Of its user data block there; absent: the destination's own. */
+  readonly format?: DiskFormat;
   /** What the others have left when this machine comes; as they announce when absent. */
   readonly offers?: readonly Offer[];
 }
@@ -82,6 +85,7 @@ export class Planner {
     const rate = rateOf(route.bwlimit, own, theirs);
     const { appliance } = route.machine;
     const planned = terms && plannedOf(terms, appliance, rate.bitsPerSecond);
+    const format = terms === undefined ? answer.format : undefined;
     const plan = makePlan({
       machine: route.machine.uuid,
       source: this.#tools.cloud,
@@ -106,10 +110,11 @@ export class Planner {
         ...(terms === undefined ? [] : warningsOf(terms)),
         ...(terms === undefined ? [] : keptNotes(terms, answer, to)),
         ...windowNotes(route),
+        ...formatNotes(format, to),
       ],
     });
     return {
-      plan,
+      plan: format === undefined ? plan : { ...plan, format },
       answer,
       userData,
       ...(terms === undefined ? {} : { terms }),
@@ -124,10 +129,11 @@ export class Planner {
     { sizeBytes, allocatedBytes }: UserDataBlock,
     description: HotDescription | undefined,
   ): Promise<PlanAnswer> {
-    const { machine, hot } = route;
+    const { machine, hot, format } = route;
     const mode = modeOf(route);
     if (hot?.storage !== "shared") {
-      const more = { mode, ...(description && { hot: description }) };
+      const wanted = format === undefined ? {} : { format };
+      const more = { mode, ...(description && { hot: description }), ...wanted };
       return await this.#ask(to, machine, allocatedBytes, more);
     }
     const probe = await SharedProbe.begin(this.#tools, machine, sizeBytes);
@@ -156,12 +162,13 @@ export class Planner {
     }: {
       readonly mode: MigrationMode;
       readonly hot?: HotDescription;
+      readonly format?: DiskFormat;
       readonly shared?: ProbeQuestion;
     },
   ): Promise<PlanAnswer> {
     const { transport, world } = this.#tools;
     const { uuid, name, appliance } = machine;
-    const version = VERSIONS[mode];
+    const version = versionOf(mode, more.format);
     const signatures = await signaturesOf(this.#tools, appliance);
     const question = {
       version,
@@ -187,14 +194,14 @@ export class Planner {
   }
 
   #rank(
-    { machine, offers = this.offers() }: Route,
+    { machine, format, offers = this.offers() }: Route,
     { allocatedBytes }: Planned["userData"],
     { linkRate }: Offer,
   ): Candidacy[] {
     const now_ms = this.#tools.world.clock.now();
     const { appliance } = machine;
     const link = linkRate === undefined ? {} : { linkRate };
-    return rankClouds({ appliance, allocatedBytes, now_ms, ...link }, offers);
+    return rankClouds({ appliance, allocatedBytes, format, now_ms, ...link }, offers);
   }
 
   async #userData(uuid: string): Promise<UserDataBlock> {
@@ -275,6 +282,15 @@ function requireRunning({ machines }: MigrationTools, { uuid, name }: Machine): 
     subject: uuid,
     remedy: "move it cold, without --warm",
   });
+}
+
+function formatNotes(format: DiskFormat | undefined, to: string): string[] {
+  if (format === undefined) return [];
+  return [
+    `${to} keeps the user data block as ${format}: it is converted there before the machine starts, and ` +
+      "needs twice its space meanwhile; when the machine leaves again, all blocks travel, and it cannot " +
+      "leave while it runs",
+  ];
 }
 
 function windowNotes(route: Route): string[] {

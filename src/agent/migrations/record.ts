@@ -75,6 +75,8 @@ const sourceShape = sourcePart.extend({
   mode: z.enum(["cold", "warm"]).default("cold"),
   phase: z.enum(Object.keys(SOURCE) as [SourcePhase, ...SourcePhase[]]),
   stop: z.object({ how: stopShape, took_ms: time, off_ms: time }).optional(),
+  /** What was asked for of the user data block at the destination. */
+  format: words.diskFormat.optional(),
 });
 
 const hotSourceShape = sourcePart.extend({
@@ -125,6 +127,8 @@ const destinationShape = destinationPart.extend({
   mode: z.enum(["cold", "warm"]).default("cold"),
   /** Of a warm one: the machine is not stopped before, by our clock. */
   notBefore_ms: time.optional(),
+  /** Of the user data block here; absent: raw. */
+  format: words.diskFormat.optional(),
   /** What came of the user data block while the machine ran. */
   replica: z
     .object({ passes: time, bytes: time, wireBytes: time, lineage: z.boolean() })

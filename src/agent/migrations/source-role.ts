@@ -13,7 +13,7 @@ import type { Course, Happening, Role } from "./course.ts";
 import {
   decodeDestinationStatus,
   encode,
-  VERSIONS,
+  versionOf,
   type DestinationStatus,
   type Proposal,
   type SourceStatus,
@@ -155,7 +155,7 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
     }
     const proposal: Proposal = {
       ...this.#modeOf(course.record),
-      version: VERSIONS[course.record.mode],
+      version: versionOf(course.record.mode, course.record.format),
       machine,
       appliance,
       signatures: this.#serving.signatures(),
@@ -168,10 +168,11 @@ export class SourceRole implements Role<SourceRecord, SourceEvent, SourceEffect>
     return encode(proposal);
   }
 
-  #modeOf({ mode, at_ms = 0 }: SourceRecord) {
-    if (mode === "cold") return { mode } as const;
+  #modeOf({ mode, at_ms = 0, format }: SourceRecord) {
+    const wanted = format === undefined ? {} : { format };
+    if (mode === "cold") return { mode, ...wanted } as const;
     const wait_ms = Math.max(0, at_ms - this.#tools.world.clock.now());
-    return { mode, ...(wait_ms > 0 ? { wait_ms } : {}) } as const;
+    return { mode, ...wanted, ...(wait_ms > 0 ? { wait_ms } : {}) } as const;
   }
 
   async #serve(course: SourceCourse): Promise<void> {

@@ -1,4 +1,4 @@
-import type { Digest } from "#core";
+import type { Digest, DiskFormat } from "#core";
 import type { AgentKey, FederationTransport, PeerCard } from "#federation";
 import type { Hypervisor } from "#hypervisor";
 import type { ComponentStore } from "#repository";
@@ -37,6 +37,8 @@ export interface MigrationTools extends CourseTools {
   readonly signers: Signers;
   /** A registry that holds components besides the members. */
   readonly upstream?: Upstream;
+  /** Of user data blocks that arrive and for which none was asked. */
+  readonly diskFormat: DiskFormat;
   /** Most bytes of earlier copies of user data that are kept; 0 for none. */
   readonly lineageBytesMax: number;
   /** Processors that nothing else uses at the moment: above 0, may be a fraction. */

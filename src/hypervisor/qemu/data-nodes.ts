@@ -40,10 +40,10 @@ export function rawDataNode(below: string): BlockNode {
 
 /** All nodes of the user data block, each after what it needs. */
 export function dataNodes(specification: MachineSpecification, remote?: RemoteData): BlockNode[] {
-  const { dataPath, basePath } = specification;
+  const { dataPath, basePath, dataFormat = "raw" } = specification;
   if (remote !== undefined) return [remoteNode(remote), rawDataNode(REMOTE_NODE)];
   const file = fileNode(dataPath, "data-file");
-  if (basePath === undefined) return [file, rawDataNode("data-file")];
+  if (basePath === undefined) return [file, { ...rawDataNode("data-file"), driver: dataFormat }];
   const overlay = { ...rawDataNode("data-file"), driver: "qcow2", backing: "base" };
   return [...readOnlyNodes(basePath, "base"), file, overlay];
 }

@@ -1,4 +1,5 @@
-import { TesseraError, type World } from "#core";
+import { knownFormats } from "#block";
+import { TesseraError, type DiskFormat, type World } from "#core";
 import type {
   HotCapabilities,
   Hypervisor,
@@ -53,6 +54,7 @@ class Qemu implements Hypervisor {
   readonly #choice: AcceleratorChoice;
   readonly #turns = new Map<string, Promise<unknown>>();
   #version: Promise<string> | undefined;
+  #formats: Promise<readonly DiskFormat[]> | undefined;
   #hot: Promise<HotCapabilities> | undefined;
   #probeKernelPath: string | undefined;
 
@@ -72,7 +74,7 @@ class Qemu implements Hypervisor {
       version: await this.#askVersion(),
       accelerators: accelerator === "kvm" ? ["kvm", "tcg"] : ["tcg"],
       cpuModels: [this.#cpuModel],
-      formats: ["raw"],
+      formats: await this.#askFormats(),
       architectures: ["amd64"],
     };
   }
@@ -203,6 +205,11 @@ class Qemu implements Hypervisor {
       ...(kernelPath === undefined ? {} : { kernelPath }),
     };
     return this.#choice.choose(subject);
+  }
+
+  /** Those of qemu-img, which makes the files: both are built of one source. */
+  #askFormats(): Promise<readonly DiskFormat[]> {
+    return (this.#formats ??= knownFormats(this.#world));
   }
 
   #askVersion(): Promise<string> {

@@ -9,7 +9,7 @@ type Host = NonNullable<KnownLaunch["host"]>;
 
 /** What the memory and status of a machine of this specification are tied to, on such a host. */
 export function describeMachine(specification: MachineSpecification, host: Host): HotDescription {
-  const { directory, cpus, memoryBytes, basePath, ports } = specification;
+  const { directory, cpus, memoryBytes, basePath, dataFormat = "raw", ports } = specification;
   const hostPorts = Object.fromEntries(ports.map(({ name }) => [name, 0]));
   const launch: Launch = { id: "", ...host, hostPorts };
   const args = qemuArguments(specification, launch, layoutOf(directory));
@@ -23,7 +23,7 @@ export function describeMachine(specification: MachineSpecification, host: Host)
     cpus,
     ramBytes: ramBytes(memoryBytes),
     devices: devicesOf(args),
-    formats: basePath === undefined ? ["raw"] : ["raw", "qcow2"],
+    formats: basePath === undefined ? [dataFormat] : ["raw", "qcow2"],
   };
 }
 
