@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import type { DiskFormat } from "#core";
 import { startFederation, type TestCloud } from "../support/federation.ts";
 import { startJourney, type Journey } from "../support/journey.ts";
 
@@ -10,8 +11,11 @@ const MIB = 2 ** 20;
 /** A link so quick may carry the few changed blocks of 64 KiB as they are. */
 const CHANGES_MAX = MIB / 2;
 
-async function travel(journey: Journey): Promise<{ bytes: number; lineage: boolean }> {
-  const id = await journey.depart();
+async function travel(
+  journey: Journey,
+  how: { readonly format?: DiskFormat } = {},
+): Promise<{ bytes: number; lineage: boolean }> {
+  const id = await journey.depart(how);
   assert.ok(id !== undefined);
   assert.equal(await journey.settle(id), "completed");
   await journey.assertWhole(id, "completed");
@@ -62,6 +66,11 @@ async function toAndFro(journey: Journey): Promise<void> {
     if (fault.startsWith("after")) assert.equal(lineage, true);
     assert.ok((bytes ?? MIB) < CHANGES_MAX, `${bytes} bytes moved after a death`);
   }
-  const last = await travel(journey);
+  // It boots from another format, with all that it has written.
+  const last = await travel(journey, { format: "vmdk" });
   assert.equal(last.lineage, true);
+  const { format } = await journey.home.call("machine.show", { machine: journey.uuid });
+  assert.equal(format, "vmdk");
+  const directory = join(journey.home.root, "machines", journey.uuid);
+  assert.ok(existsSync(join(directory, "disk.vmdk")) && !existsSync(join(directory, "data.raw")));
 }

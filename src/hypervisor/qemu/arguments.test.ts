@@ -67,6 +67,16 @@ test("an overlay writes to itself, and only reads the raw file that it is told o
   assert.equal(byName.get("base-file")?.["filename"], "/data.raw");
 });
 
+test("a disk in another format is attached by its driver, and lets discards through", () => {
+  const other = { ...specification(0), dataPath: "/disk.vmdk", dataFormat: "vmdk" as const };
+  const [file, data] = valuesOf(qemuArguments(other, LAUNCH, LAYOUT), "-blockdev").map(
+    (text) => JSON.parse(text) as Record<string, unknown>,
+  );
+  assert.deepEqual([file?.["driver"], file?.["filename"]], ["file", "/disk.vmdk"]);
+  assert.deepEqual([data?.["driver"], data?.["file"]], ["vmdk", file?.["node-name"]]);
+  assert.equal(data?.["discard"], "unmap");
+});
+
 test("RAM is whole pages, enough, and never a multiple of 256 KiB", () => {
   assert.equal(ramBytes(320 * 2 ** 20), 327_688 * 1024);
   fc.assert(
