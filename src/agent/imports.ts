@@ -60,6 +60,8 @@ export async function importMachine(
     progress,
     signal,
     ...(input.format === undefined ? {} : { format: input.format }),
+    ...(input.disk === undefined ? {} : { disk: input.disk }),
+    ...(input.domain === undefined ? {} : { domain: input.domain }),
     ...(input.partition === undefined ? {} : { partition: input.partition }),
     ...(kernel === undefined ? {} : { kernel }),
   };
@@ -152,7 +154,10 @@ async function applianceOf(
 ): Promise<Appliance> {
   const idsOf = (kind: string): Digest[] =>
     made.filter(({ part }) => part.kind === kind).map(({ component }) => component.id);
-  const { cpus = 1, memoryBytes = MEMORY_BYTES, ports = [] } = input;
+  const { ports = [] } = input;
+  const { description } = image.survey;
+  const cpus = input.cpus ?? description?.cpus ?? 1;
+  const memoryBytes = input.memoryBytes ?? description?.memoryBytes ?? MEMORY_BYTES;
   const mounted = image.survey.volumes.filter(({ mountedAt }) => mountedAt !== undefined);
   const sizeBytes = mounted.reduce((sum, volume) => sum + volume.sizeBytes, 0);
   const whole = Math.ceil(Math.max(sizeBytes, DATA_BYTES_MIN) / BLOCK_BYTES) * BLOCK_BYTES;

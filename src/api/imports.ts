@@ -1,6 +1,7 @@
 /** Importing an image: what is asked, what is told meanwhile, what comes of it. */
 import * as z from "zod";
 import { bytes, count, digest, list, name, port, text } from "./scalars.ts";
+import { fileText } from "./views.ts";
 import { componentKind, machine } from "./words.ts";
 
 /** Equal to the import room's formats. */
@@ -17,6 +18,10 @@ export const importInput = z.strictObject({
   backing: list(z.string().min(1).max(4096)).exactOptional(),
   /** Number of the partition with the system, where several hold one. */
   partition: z.int().min(0).max(4096).exactOptional(),
+  /** Of an OVA or a domain with several disks: the one with the system, as it is named there. */
+  disk: z.string().min(1).max(4096).exactOptional(),
+  /** The domain of libvirt that the image belongs to, as XML; it tells processors and memory. */
+  domain: fileText.exactOptional(),
   /** A kernel component to start the machine with, in place of the image's kernel. */
   kernel: name.exactOptional(),
   cpus: z.int().min(1).max(255).exactOptional(),
@@ -42,6 +47,15 @@ const classSum = z.object({ files: count, bytes });
 
 /** Equal to the import room's ImportSurvey. */
 export const importSurvey = z.object({
+  description: z
+    .object({
+      kind: z.enum(["ovf", "libvirt"]),
+      name: text,
+      cpus: count.exactOptional(),
+      memoryBytes: bytes.exactOptional(),
+      notCarried: list(text),
+    })
+    .exactOptional(),
   format: imageFormat,
   sizeBytes: bytes,
   allocatedBytes: bytes,

@@ -1,10 +1,11 @@
 /** `tessera import`: a disk image becomes components and a machine. */
-import { resolve } from "node:path";
+import { basename, resolve } from "node:path";
 import type { Input, ProgressOf } from "#api";
 import { TesseraError, parseSize } from "#core";
 import { InvalidArgumentError, Option, type Command } from "commander";
 import { renderImport } from "./render-import.ts";
 import { act, leaf, type Bench } from "./session.ts";
+import { readText } from "./texts.ts";
 import { printable } from "./values.ts";
 
 interface ImportOptions {
@@ -13,6 +14,8 @@ interface ImportOptions {
   readonly format?: NonNullable<Input<"machine.import">["format"]>;
   readonly backing: readonly string[];
   readonly partition?: number;
+  readonly disk?: string;
+  readonly domain?: string;
   readonly kernel?: string;
   readonly cpus?: number;
   readonly memory?: number;
@@ -30,6 +33,8 @@ export function addImportCommand(root: Command, bench: Bench): void {
     examples: [
       "tessera import web-1.qcow2 --dry-run    (what would become of it)",
       "tessera import web-1.qcow2 --name web-1 --memory 1G --port http=80",
+      "tessera import web-1.ova --name web-1",
+      "tessera import web-1.qcow2 --domain web-1.xml --name web-1",
     ],
   })
     .option("--name <machine>", "the machine's name; needed unless with --dry-run")
@@ -37,9 +42,15 @@ export function addImportCommand(root: Command, bench: Bench): void {
     .addOption(new Option("--format <format>", "in place of what the image says").choices(FORMATS))
     .option("--backing <directory>", "allow files there that the image names", collect, [])
     .option("--partition <number>", "the one with the system", parseWhole)
+    .option("--disk <name>", "of an OVA or a domain with several: the one with the system")
+    .option("--domain <file>", "the machine's domain of libvirt (virsh dumpxml)")
     .option("--kernel <component>", "start with this kernel, not the image's")
-    .option("--cpus <number>", "processors; default 1", parseWhole)
-    .option("--memory <size>", "default 512M", parseSize)
+    .option(
+      "--cpus <number>",
+      "processors; default what the OVA or the domain says, or 1",
+      parseWhole,
+    )
+    .option("--memory <size>", "default what the OVA or the domain says, or 512M", parseSize)
     .option("--data <size>", "of the user data block; default the image's file systems", parseSize)
     .option(
       "--port <name=guest>",
@@ -49,7 +60,10 @@ export function addImportCommand(root: Command, bench: Bench): void {
     );
   act<ImportOptions>(bench, command, async (session, [image = ""], options) => {
     const view = session.progress(renderProgress);
-    const input = inputOf(bench.surroundings.directory, image, options);
+    const input = {
+      ...inputOf(bench.surroundings.directory, image, options),
+      ...(await domainOf(bench.surroundings.directory, options)),
+    };
     const result = await session.call("machine.import", input, { progress: view.show });
     view.end();
     for (const remark of result.remarks ?? []) session.remark(`${printable(remark)}\n`);
@@ -75,12 +89,19 @@ function addPort(text: string, all: readonly Port[]): Port[] {
   ];
 }
 
+/** The user's own file, so the user's own rights read it. */
+async function domainOf(directory: string, { domain }: ImportOptions) {
+  if (domain === undefined) return {};
+  const text = await readText(resolve(directory, domain));
+  return { domain: { fileName: basename(domain), text } };
+}
+
 function inputOf(
   directory: string,
   image: string,
   options: ImportOptions,
 ): Input<"machine.import"> {
-  const { name, dryRun, format, partition, kernel, cpus, memory, data } = options;
+  const { name, dryRun, format, partition, disk, kernel, cpus, memory, data } = options;
   if (name === undefined && dryRun !== true) {
     throw new TesseraError("misuse", "cli.usage", "the machine needs a name", {
       remedy: "give --name, or --dry-run to see what would become of the image",
@@ -94,6 +115,7 @@ function inputOf(
     ...(dryRun === undefined ? {} : { dryRun }),
     ...(format === undefined ? {} : { format }),
     ...(partition === undefined ? {} : { partition }),
+    ...(disk === undefined ? {} : { disk }),
     ...(kernel === undefined ? {} : { kernel }),
     ...(cpus === undefined ? {} : { cpus }),
     ...(memory === undefined ? {} : { memoryBytes: memory }),

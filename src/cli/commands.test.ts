@@ -208,6 +208,29 @@ web-1  running  web        http=127.0.0.1:40080  6fa459ea-ee8a-4ca4-894e-db77e16
     says: /^packages +133 packages, 315 MB, 95.0% of it in components$[^]*^to roma +2 +30.6 MB$[^]*dry run/m,
   },
   {
+    argv: ["import", "/images/old.ova", "--dry-run", "--disk", "a.vmdk"],
+    asks: [
+      "machine.import",
+      { path: "/images/old.ova", dryRun: true, disk: "a.vmdk", backing: [], ports: [] },
+    ],
+    says: /^machine +"old-1" as its OVF says, 2 processors, 1.1 GB of memory$[^]*^note: not carried over: network card E1000$/m,
+  },
+  {
+    argv: ["import", "/images/old.img", "--dry-run", "--domain", "old.xml"],
+    files: { "old.xml": "<domain/>" },
+    asks: [
+      "machine.import",
+      {
+        path: "/images/old.img",
+        dryRun: true,
+        backing: [],
+        ports: [],
+        domain: { fileName: "old.xml", text: "<domain/>" },
+      },
+    ],
+    says: /dry run/,
+  },
+  {
     argv: ["import", "/i.vmdk", "--name", "web-1", "--format", "vmdk", "--memory", "1G"].concat(
       ["--cpus", "2", "--data", "4G", "--kernel", "k", "--partition", "2", "--backing", "/b"],
       ["--port", "http=80", "--port", "ssh=22:2222"],

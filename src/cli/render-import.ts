@@ -37,6 +37,9 @@ export function renderImport(result: Imported): string {
     renderTable(PARTS, survey.parts.map(partRow)),
     "\n",
     renderTable(CLOUDS, moveRows(result)),
+    ...(survey.description?.notCarried ?? []).map(
+      (text) => `note: not carried over: ${printable(text)}\n`,
+    ),
     ...survey.leftFstab.map((line) => `note: fstab is not used, as of: ${printable(line)}\n`),
     ...(proof === undefined ? [] : ["\n", renderProof(proof)]),
     machine === undefined
@@ -46,8 +49,9 @@ export function renderImport(result: Imported): string {
 }
 
 function headOf({ survey }: Imported): (readonly [string, string | undefined])[] {
-  const { format, sizeBytes, allocatedBytes } = survey;
+  const { format, sizeBytes, allocatedBytes, description } = survey;
   return [
+    ...(description === undefined ? [] : [["machine", describedOf(description)] as const]),
     ["image", `${format}, ${formatBytes(sizeBytes)}, ${formatBytes(allocatedBytes)} allocated`],
     ["system", survey.distribution],
     ["kernel", survey.kernelRelease],
@@ -60,6 +64,17 @@ function headOf({ survey }: Imported): (readonly [string, string | undefined])[]
       ] as const;
     }),
   ];
+}
+
+type Description = NonNullable<Imported["survey"]["description"]>;
+
+function describedOf({ kind, name, cpus, memoryBytes }: Description): string {
+  const parts = [
+    `"${printable(name)}" as ${kind === "ovf" ? "its OVF" : "its domain"} says`,
+    cpus === undefined ? "" : plural(cpus, "processor"),
+    memoryBytes === undefined ? "" : `${formatBytes(memoryBytes)} of memory`,
+  ];
+  return parts.filter((part) => part !== "").join(", ");
 }
 
 function packagesOf({ count, bytes, intactBytes, unread }: Imported["survey"]["packages"]): string {

@@ -249,6 +249,13 @@ const part = (kind: "os" | "program", digit: string, bytes: number) => ({
 /** A dry run. */
 export const IMPORT: Output<"machine.import"> = {
   survey: {
+    description: {
+      kind: "ovf",
+      name: "old-1",
+      cpus: 2,
+      memoryBytes: 2 ** 30,
+      notCarried: ["network card E1000"],
+    },
     format: "qcow2",
     sizeBytes: 2 ** 31,
     allocatedBytes: 377_708_544,

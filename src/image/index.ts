@@ -12,6 +12,8 @@ export type { ContentVisitor } from "./recipe-collect.ts";
 export { decodeRecipe, type RecipeLimits } from "./recipe-decode.ts";
 export { encodeRecipe } from "./recipe-encode.ts";
 export { readRecipe, type RecipeReading } from "./recipe-read.ts";
+export { parsePax } from "./pax.ts";
 export { readTar } from "./tar.ts";
+export { parseTarHeader, TAR_BLOCK_BYTES, type TarHeader } from "./tar-header.ts";
 export { treeDigest } from "./tree-digest.ts";
 export { canonicalTree } from "./tree.ts";

@@ -4,15 +4,25 @@ import { openFileDevice } from "#block";
 import { TesseraError, type World } from "#core";
 import { damaged, unsupported } from "./errors.ts";
 import { detectFormat, leaningsOf, type ImageFormat } from "./format.ts";
+import { partOf } from "./source.ts";
 
 export interface ChainLink {
   readonly path: string;
   readonly format: ImageFormat;
   /** Of the file. */
   readonly sizeBytes: number;
+  /** The part of the file that is the image; absent for the whole. */
+  readonly window?: Window;
+}
+
+export interface Window {
+  readonly offset: number;
+  readonly sizeBytes: number;
 }
 
 export interface ChainOptions {
+  /** Of the topmost file, which leans on no other then. */
+  readonly window?: Window;
   /** Absent: by its magic number. */
   readonly format?: ImageFormat;
   /** Directories beside the image's own in which files that it names may lie. */
@@ -44,15 +54,21 @@ async function fileBeside(
   return target;
 }
 
-async function look(world: World, path: string, stated: ImageFormat | undefined) {
-  const file = await openFileDevice(world, path, { readOnly: true });
+async function look(
+  world: World,
+  path: string,
+  stated: ImageFormat | undefined,
+  window: Window | undefined,
+) {
+  const whole = await openFileDevice(world, path, { readOnly: true });
   try {
+    const file = window === undefined ? whole : partOf(whole, window.offset, window.sizeBytes);
     const format = stated ?? (await detectFormat(file, path));
     if (format === "tar")
       throw unsupported(path, "an archive in place of an image", "give the OVA itself");
     return { format, sizeBytes: file.sizeBytes, ...(await leaningsOf(file, format, path)) };
   } finally {
-    await file.close();
+    await whole.close();
   }
 }
 
@@ -72,9 +88,13 @@ export async function readChain(
   const chain: ChainLink[] = [];
   let [at, stated]: [string, ImageFormat | undefined] = [normalize(path), options.format];
   for (;;) {
-    const { format, sizeBytes, extents, backing } = await look(world, at, stated);
+    const window = chain.length === 0 ? options.window : undefined;
+    const { format, sizeBytes, extents, backing } = await look(world, at, stated, window);
+    const leans = extents.length > 0 || backing !== undefined;
+    if (window !== undefined && leans)
+      throw unsupported(path, "a disk in an archive that leans on other files", "unpack it first");
     for (const name of extents) await fileBeside(world, at, name, allowed);
-    chain.push({ path: at, format, sizeBytes });
+    chain.push({ path: at, format, sizeBytes, ...(window === undefined ? {} : { window }) });
     if (backing === undefined) return chain;
     const next = await fileBeside(world, at, backing.name, allowed);
     if (chain.some((link) => link.path === next))

@@ -1,4 +1,5 @@
 import type { ComponentKind, Digest } from "#core";
+import type { MachineDescription } from "./described/description.ts";
 import type { ImageFormat } from "./format.ts";
 
 export interface ImportRequest {
@@ -10,6 +11,10 @@ export interface ImportRequest {
   readonly backing: readonly string[];
   /** The partition with the root, where there are several. */
   readonly partition?: number;
+  /** Of an OVA or a domain with several disks: the one with the system, as it is named there. */
+  readonly disk?: string;
+  /** The domain of libvirt that the image belongs to, as XML. */
+  readonly domain?: { readonly text: string; readonly fileName: string };
   /** A kernel component to start the machine with, in place of the image's own kernel. */
   readonly kernel?: Digest;
   /** An empty directory for what is only needed meanwhile; the caller removes it. */
@@ -46,6 +51,8 @@ export interface ImportedPart {
 
 /** What an image holds and what becomes of it. */
 export interface ImportSurvey {
+  /** What an OVA, or a domain of libvirt, says of the machine. */
+  readonly description?: MachineDescription;
   readonly format: ImageFormat;
   readonly sizeBytes: number;
   readonly allocatedBytes: number;

@@ -26,19 +26,31 @@ const LIMITS = ["--as=3221225472", "--cpu=7200", "--fsize=16777216", "--nofile=2
 const PIECE_BYTES = 131_072;
 const PIECES_MAX = 256;
 
+const SECTOR_BYTES = 512;
+
+/** The part of a file as a node of its own. An archive fills its members up to whole sectors. */
+function windowNode({ window }: ChainLink, index: number): object[] {
+  if (window === undefined) return [];
+  const size = Math.ceil(window.sizeBytes / SECTOR_BYTES) * SECTOR_BYTES;
+  const place = { offset: window.offset, size, "read-only": true };
+  return [{ driver: "raw", "node-name": `window${index}`, file: `file${index}`, ...place }];
+}
+
 function nodesOf(chain: readonly ChainLink[]): string[] {
   const nodes: string[] = [];
-  for (const [index, { path, format }] of [...chain.entries()].toReversed()) {
+  for (const [index, link] of [...chain.entries()].toReversed()) {
+    const { path, format, window } = link;
     const file = { driver: "file", "node-name": `file${index}`, filename: path, "read-only": true };
     const below = index + 1 < chain.length ? `disk${index + 1}` : null;
     const backing = format === "qcow2" ? { backing: below } : {};
     const node = {
       driver: format,
       "node-name": `disk${index}`,
-      file: `file${index}`,
+      file: `${window === undefined ? "file" : "window"}${index}`,
       "read-only": true,
     };
-    nodes.push(JSON.stringify(file), JSON.stringify({ ...node, ...backing }));
+    const all = [file, ...windowNode(link, index), { ...node, ...backing }];
+    nodes.push(...all.map((item) => JSON.stringify(item)));
   }
   return nodes.flatMap((node) => ["--blockdev", node]);
 }
@@ -146,7 +158,8 @@ async function openPlain(
   path: string,
   chain: readonly ChainLink[],
 ): Promise<BlockDevice | undefined> {
-  const format = chain[0]?.format ?? "raw";
+  const { format = "raw", window } = chain[0] ?? {};
+  if (window !== undefined) return undefined;
   if (format === "raw") return await openFileDevice(world, path, { readOnly: true });
   if (format !== "qcow2" || chain.length > 1) return undefined;
   try {

@@ -6,6 +6,7 @@ import type { ImportRequest, ImportSurvey } from "./contract.ts";
 import { unreadDatabase } from "./databases.ts";
 import { decompose, type Distribution, type Part } from "./decompose.ts";
 import { readPackages, type PackageDatabase } from "./dpkg.ts";
+import { describeImage } from "./described/describe.ts";
 import { holedPaths, intactPaths } from "./intact.ts";
 import { kernelParts, newestKernel, type FoundKernel } from "./kernel.ts";
 import { openImage, type OpenedImage } from "./open.ts";
@@ -116,9 +117,10 @@ export async function surveyImage(
   store: ComponentStore,
   request: ImportRequest,
 ): Promise<SurveyedImage> {
-  const { path, format, backing, directory, progress, signal } = request;
+  const { path, backing, directory, progress, signal } = request;
   progress({ step: "read", detail: path });
-  const chain = { directories: backing, ...(format === undefined ? {} : { format }) };
+  const { description, ...place } = await describeImage(world, request);
+  const chain = { directories: backing, ...place };
   const opened = await openImage(world, path, chain, directory);
   try {
     const volumes = await readVolumes(opened.device, request.partition);
@@ -138,6 +140,7 @@ export async function surveyImage(
       kernel === undefined ? [] : await kernelParts(world, store, fine.tree, kernel, directory);
     const parts = decompose({ fine, distribution, database, intact, holed, kernel, kernelExtra });
     const survey = {
+      ...(description === undefined ? {} : { description }),
       format: opened.format,
       sizeBytes: opened.device.sizeBytes,
       allocatedBytes: await opened.allocatedBytes(),

@@ -177,7 +177,7 @@ test("an exported machine boots by BIOS and UEFI, and is imported again", async 
   checked("qemu-img", ["compare", "-f", "vmdk", "-F", "raw", disk, path]);
 
   const image = await surveyImage(world, store, {
-    path: qcow2.file.path,
+    path: ova.file.path,
     backing: [],
     kernel: kernel.id,
     directory: join(directory, "work"),
@@ -185,7 +185,10 @@ test("an exported machine boots by BIOS and UEFI, and is imported again", async 
     signal: new AbortController().signal,
   });
   try {
-    assert.deepEqual(image.survey.leftFstab, []);
+    const { description, format, leftFstab } = image.survey;
+    assert.deepEqual([description?.name, description?.cpus, format], ["web-1", 1, "vmdk"]);
+    assert.equal(description?.memoryBytes, 2 ** 29);
+    assert.deepEqual(leftFstab, []);
     assert.equal(image.survey.distribution, "debian-12");
     const { added, changed, leftOut } = raw.survey;
     const told = new Set([...added, ...changed, ...leftOut, "lost+found"]);

@@ -1,5 +1,11 @@
 /** What is read of disk images: partition tables, headers of formats, ext4, its journal. */
 import { canonicalTree } from "#image";
+import { readArchive } from "../../../src/import/described/archive.ts";
+import { archiveOf, domainOf, ovfOf } from "../../../src/import/described/described.suite.ts";
+import { readDomain } from "../../../src/import/described/domain.ts";
+import { readManifest } from "../../../src/import/described/manifest.ts";
+import { readOva } from "../../../src/import/described/ova.ts";
+import { readOvf } from "../../../src/import/described/ovf.ts";
 import { openExt4 } from "../../../src/import/ext4/file-system.ts";
 import { readExt4 } from "../../../src/import/ext4/read.ts";
 import { writeExt4 } from "../../../src/import/ext4/write.ts";
@@ -133,4 +139,66 @@ const formats: FuzzTarget = {
   },
 };
 
-export const IMPORT_TARGETS: readonly FuzzTarget[] = [partitions, formats, ext4];
+const { signal } = new AbortController();
+
+const ovf: FuzzTarget = {
+  name: "ovf",
+  codes: CODES,
+  seeds: () => [Buffer.from(ovfOf()), Buffer.from(ovfOf({ secondDisk: true }))],
+  decode: (input) => readOvf(input.toString("utf8"), "x.ovf"),
+};
+
+const domain: FuzzTarget = {
+  name: "libvirt-domain",
+  codes: CODES,
+  seeds: () => [Buffer.from(domainOf())],
+  decode: (input) => readDomain(input.toString("utf8"), "x.xml"),
+};
+
+const manifest: FuzzTarget = {
+  name: "ova-manifest",
+  codes: CODES,
+  seeds: () => [Buffer.from(`SHA1(a)= ${"0a".repeat(20)}\nSHA256(b c)= ${"0a".repeat(32)}\n`)],
+  decode: (input) => readManifest(input.toString("latin1"), "x.mf"),
+};
+
+/** Names lead nowhere else, and members lie inside. */
+const archive: FuzzTarget = {
+  name: "ova-archive",
+  codes: CODES,
+  seeds: () => [
+    archiveOf([
+      ["a.ovf", "text"],
+      ["dir/b.vmdk", "disk"],
+    ]),
+  ],
+  async decode(input) {
+    for (const { name, offset, sizeBytes } of (await readArchive(diskOf(input), "x")).values()) {
+      const leads = name.startsWith("/") || name.split("/").includes("..");
+      if (leads || offset + sizeBytes > input.length) throw new Error(`a member ${name} leads out`);
+    }
+  },
+};
+
+const ova: FuzzTarget = {
+  name: "ova",
+  codes: [...CODES, "import.disk-ambiguous", "import.disk-not-found"],
+  seeds: () => [
+    archiveOf([
+      ["old.ovf", ovfOf()],
+      ["old-disk1.vmdk", "disk"],
+    ]),
+  ],
+  decode: async (input) => await readOva(diskOf(input), undefined, "x", signal),
+};
+
+export const IMPORT_TARGETS: readonly FuzzTarget[] = [
+  partitions,
+  formats,
+  ext4,
+  ovf,
+  domain,
+  manifest,
+  archive,
+  ova,
+];
