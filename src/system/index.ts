@@ -6,6 +6,7 @@ import { realProcesses } from "./processes.ts";
 import { realRandom } from "./random.ts";
 
 export { readTextSync } from "./files.ts";
+export { growingBuffers } from "./heap.ts";
 export { lineLog, silentLog } from "./log.ts";
 
 /** The real adapters behind core's contracts, put together. The log is silent unless given. */

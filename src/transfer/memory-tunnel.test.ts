@@ -90,7 +90,7 @@ test("small chunks are joined while the link is busy", async () => {
   assert.ok(frames < 500, `${frames} frames`);
 });
 
-test("who does not take the chunks holds up the hypervisor, within the credit", async () => {
+test("who does not take the chunks holds up the hypervisor soon", async () => {
   const { source, out } = hypervisor();
   const tunnel = await clouds.receiving(portOf(await clouds.serving(source))).tunnelMemory(soon());
   const chunk = randomBytes(64 * 1024);
@@ -102,7 +102,7 @@ test("who does not take the chunks holds up the hypervisor, within the credit", 
     const waited = new Promise<boolean>((resolve) => setTimeout(() => resolve(false), 500));
     if (!(await Promise.race([drained, waited]))) break;
   }
-  assert.ok(written > 2 * MIB && written < 8 * MIB, `${written} bytes`);
+  assert.ok(written > MIB / 4 && written < 2 * MIB, `${written} bytes`);
   out.end();
   assert.equal((await collect(tunnel.chunks)).length, written);
 });

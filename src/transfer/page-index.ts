@@ -6,6 +6,9 @@ import { PAGE_BYTES } from "./changes.ts";
 /** Most pages in the index: 2^21 take 32 MiB; of larger images only every n-th page is in it. */
 const PAGES_MAX = 2 ** 21;
 const READ_BYTES = 2 ** 20;
+/** What is compared is read by so much, as neighbours are often asked for next; so many are kept. */
+const WINDOW_BYTES = 2 ** 16;
+const WINDOWS_MAX = 64;
 const EMPTY = 0xffff_ffff;
 
 /** Where a page occurs. */
@@ -25,7 +28,8 @@ export class PageIndex {
   readonly #components: Uint8Array;
   readonly #pages: Uint32Array;
   readonly #stride: number;
-  readonly #buffer = Buffer.alloc(PAGE_BYTES);
+  /** The latest used last; a failed read is not kept. */
+  readonly #windows = new Map<number, Promise<Buffer>>();
 
   private constructor(images: readonly BlobReader[]) {
     const pages = images.reduce(
@@ -94,8 +98,28 @@ export class PageIndex {
 
   async #equals({ component, page }: PagePlace, bytes: Uint8Array): Promise<boolean> {
     const image = this.#images[component];
-    if (image === undefined || (page + 1) * PAGE_BYTES > image.sizeBytes) return false;
-    await image.read(this.#buffer, page * PAGE_BYTES);
-    return this.#buffer.equals(bytes);
+    const offset = page * PAGE_BYTES;
+    if (image === undefined || offset + PAGE_BYTES > image.sizeBytes) return false;
+    const number = Math.floor(offset / WINDOW_BYTES);
+    const from = offset - number * WINDOW_BYTES;
+    const window = await this.#window(component, image, number);
+    return window.subarray(from, from + PAGE_BYTES).equals(bytes);
   }
+
+  #window(component: number, image: BlobReader, number: number): Promise<Buffer> {
+    const key = component * 2 ** 40 + number;
+    const window = this.#windows.get(key) ?? readWindow(image, number * WINDOW_BYTES);
+    window.catch(() => this.#windows.delete(key));
+    this.#windows.delete(key);
+    this.#windows.set(key, window);
+    const [oldest] = this.#windows.keys();
+    if (this.#windows.size > WINDOWS_MAX && oldest !== undefined) this.#windows.delete(oldest);
+    return window;
+  }
+}
+
+async function readWindow(image: BlobReader, offset: number): Promise<Buffer> {
+  const window = Buffer.allocUnsafe(Math.min(WINDOW_BYTES, image.sizeBytes - offset));
+  await image.read(window, offset);
+  return window;
 }

@@ -110,7 +110,7 @@ export const REPLY_WINDOW_BYTES = 2 ** 18;
 /** Most that a sender keeps of a tunnel, until it is told to be taken, with the frames' costs. */
 export const TUNNEL_KEPT_BYTES = 16 * 2 ** 20;
 /** After so many bytes at most this receiver tells that it has taken them. */
-export const TUNNEL_TOLD_BYTES = 2 ** 18;
+export const TUNNEL_TOLD_BYTES = 2 ** 16;
 /** Most connections of one session. */
 export const LANES_MAX = 8;
 

@@ -1,3 +1,4 @@
+import type { Clock } from "#core";
 import { aheadBytes } from "./ahead.ts";
 import type { DataSource } from "./contract.ts";
 import { peerError } from "./errors.ts";
@@ -22,8 +23,13 @@ interface Held {
 
 /** The tunnel of a session, which outlives the connections that carry it. */
 export class SenderTunnels {
+  readonly #clock: Clock;
   #held: Held | undefined;
   #over: unknown;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
 
   /**
    * Carries a hypervisor's stream to the receiver, and the receiver's replies back, until the stream
@@ -65,7 +71,9 @@ export class SenderTunnels {
     }
     const former = this.#held;
     const ahead = (): number => aheadBytes(linkBitsPerSecond(meter.rate()));
-    const opening = source.openMemory().then((tunnel) => new SenderTunnel(tunnel, ahead));
+    const opening = source.openMemory().then((tunnel) => {
+      return new SenderTunnel(tunnel, ahead, this.#clock);
+    });
     opening.catch(() => undefined);
     this.#held = { id, opening };
     void former?.opening.then(

@@ -1,4 +1,4 @@
-import { hasCode } from "#core";
+import { hasCode, type Clock } from "#core";
 import { Ahead } from "./ahead.ts";
 import type { MemoryTunnel } from "./contract.ts";
 import { isRetryable, peerError, violation } from "./errors.ts";
@@ -8,6 +8,7 @@ import { TUNNEL_KEPT_BYTES, TYPE } from "./protocol.ts";
 import { ReplyQueue, decodeTaken, encodeTaken } from "./return-path.ts";
 import type { OutgoingStream } from "./sender-stream.ts";
 import { SentBytes } from "./sent-bytes.ts";
+import { TunnelWindow } from "./tunnel-window.ts";
 
 /** The connection has gone, and another one may carry the tunnel on. */
 function isCut(stream: OutgoingStream): boolean {
@@ -24,6 +25,7 @@ export class SenderTunnel {
   readonly #tunnel: MemoryTunnel;
   readonly #ahead: Ahead;
   readonly #sent = new SentBytes(TUNNEL_KEPT_BYTES);
+  readonly #window: TunnelWindow;
   readonly #replies = new ReplyQueue();
   #carrier: OutgoingStream | undefined;
   /** Up to where the carrier has sent, or does so now. */
@@ -32,8 +34,9 @@ export class SenderTunnel {
   #news = Promise.withResolvers<void>();
 
   /** @param aheadBytesMax what may be taken from the hypervisor ahead of the link */
-  constructor(tunnel: MemoryTunnel, aheadBytesMax: () => number) {
+  constructor(tunnel: MemoryTunnel, aheadBytesMax: () => number, clock: Clock) {
     this.#tunnel = tunnel;
+    this.#window = new TunnelWindow(clock);
     this.#ahead = new Ahead(aheadBytesMax, () => this.#ring());
     void this.#pull();
     void this.#answer();
@@ -73,6 +76,7 @@ export class SenderTunnel {
     this.#sentBytes = fromBytes;
     this.#sent.resume(fromBytes);
     this.#sent.taken(fromBytes);
+    this.#window.restart();
     this.#ring();
     this.#tunnel.carried?.(true);
     stream.tunnel = this;
@@ -93,6 +97,7 @@ export class SenderTunnel {
       const parts = [bytesPrefix(at, piece.length), piece];
       at += piece.length;
       this.#sentBytes = at;
+      this.#window.sent(at, at - this.#sent.takenBytes);
       await stream.data({ type: TYPE.BYTES, flags: 0, parts }, piece.length);
     }
     stream.ended({});
@@ -111,7 +116,9 @@ export class SenderTunnel {
   }
 
   #fresh(): Buffer | undefined {
-    const piece = this.#sent.hasRoomFor(0) ? this.#ahead.take() : undefined;
+    const { endBytes, takenBytes } = this.#sent;
+    const hasRoom = this.#sent.hasRoomFor(0) && endBytes - takenBytes < this.#window.bytesMax;
+    const piece = hasRoom ? this.#ahead.take() : undefined;
     if (piece !== undefined) this.#sent.add(piece);
     return piece;
   }
@@ -148,6 +155,7 @@ export class SenderTunnel {
     const upTo = decodeTaken(frame);
     if (upTo > this.#sentBytes) throw violation(`${upTo} bytes taken of ${this.#sentBytes}`);
     this.#sent.taken(upTo);
+    this.#window.taken(upTo);
     this.#ring();
   }
 

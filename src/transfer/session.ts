@@ -52,7 +52,7 @@ export class OfferedSession implements SenderSession {
   readonly peerCertificate: Digest;
   readonly source: DataSource;
   readonly ledger = new UserDataLedger();
-  readonly tunnels = new SenderTunnels();
+  readonly tunnels: SenderTunnels;
   readonly compression: CompressionMode;
   readonly limiter: RateLimiter | undefined;
   readonly meter: LinkMeter;
@@ -76,6 +76,7 @@ export class OfferedSession implements SenderSession {
     this.source = offer.source;
     this.compression = offer.compression ?? "auto";
     this.onProgress = offer.onProgress ?? (() => undefined);
+    this.tunnels = new SenderTunnels(world.clock);
     this.meter = new LinkMeter(world.clock, {
       bytesPerSecondMax,
       expectedBitsPerSecond: offer.expectedBitsPerSecond,

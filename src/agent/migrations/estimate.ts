@@ -19,9 +19,15 @@ export interface Sampled {
 /**
  * Compressed bytes over raw bytes, of pieces spread over the ranges: within a tenth, exact up to
  * 64 MiB. Zeroes count as nothing.
+ *
+ * @param pieces at most, of 1 MiB; fewer are quicker, and a dozen may miss by a fifth
  */
-export async function sampleRatio(source: Sampled, ranges: readonly ByteRange[]): Promise<number> {
-  const chosen = spread(piecesOf(ranges), PIECES_MAX);
+export async function sampleRatio(
+  source: Sampled,
+  ranges: readonly ByteRange[],
+  pieces = PIECES_MAX,
+): Promise<number> {
+  const chosen = spread(piecesOf(ranges), pieces);
   const packed = await sideBySide(chosen, async ({ offset, length }) => {
     const bytes = Buffer.alloc(length);
     await source.read(bytes, offset);

@@ -100,7 +100,7 @@ export class Migrations {
   async start(route: Route): Promise<{ record: SourceRecord | HotSourceRecord; planned: Planned }> {
     return await this.#turns.take(route.machine.uuid, async () => {
       await this.requireFree(route.machine.uuid);
-      const planned = await this.planner.plan(route);
+      const planned = await this.planner.plan(route, "rough");
       refuseObjections(planned);
       if (planned.terms !== undefined) {
         refusePostcopy(planned.terms, planned.plan.destination, route.machine.uuid);

@@ -27,6 +27,8 @@ import { signaturesOf } from "./signed.ts";
 import type { MigrationTools } from "./tools.ts";
 
 const RATE_ASSUMED = 100e6;
+/** Samples of each component, of 1 MiB, that a migration waits for before it begins. */
+const ROUGH_PIECES = 6;
 
 export interface Route {
   readonly machine: Machine;
@@ -71,7 +73,8 @@ export class Planner {
     this.#offer = offer;
   }
 
-  async plan(route: Route): Promise<Planned> {
+  /** @param care what is only told, and not sampled before, is sampled roughly */
+  async plan(route: Route, care: "exact" | "rough" = "exact"): Promise<Planned> {
     if (route.to === this.#tools.cloud) throw isHere(route.to, route.machine);
     const userData = await this.#userData(route.machine.uuid);
     const own = await this.#offer();
@@ -94,7 +97,7 @@ export class Planner {
       ...(planned === undefined ? {} : { hot: planned.hot }),
       appliance: route.machine.appliance,
       held: answer.held,
-      ratios: await this.#ratiosOf(componentsOf(route.machine.appliance)),
+      ratios: await this.#ratiosOf(componentsOf(route.machine.appliance), care),
       moves: await movesOf(this.#tools, route.machine.appliance, answer, rate.bitsPerSecond),
       userData: {
         allocatedBytes: userData.allocatedBytes,
@@ -241,18 +244,24 @@ export class Planner {
   }
 
   /** Sampled once for each component, one after the other: each uses all processors. */
-  async #ratiosOf(components: readonly ComponentReference[]): Promise<Map<Digest, number>> {
-    const ratios = new Map<Digest, number>();
+  async #ratiosOf(
+    components: readonly ComponentReference[],
+    care: "exact" | "rough",
+  ): Promise<Map<Digest, number>> {
+    const { ratios } = this.#tools;
+    const found = new Map<Digest, number>();
     for (const { id, sizeBytes } of components) {
-      ratios.set(id, await this.#tools.ratios.ratio(id, () => this.#sample(id, sizeBytes)));
+      const sample = (pieces?: number): Promise<number> => this.#sample(id, sizeBytes, pieces);
+      const rough = care === "rough" && (await ratios.known(id)) === undefined;
+      found.set(id, rough ? await sample(ROUGH_PIECES) : await ratios.ratio(id, sample));
     }
-    return ratios;
+    return found;
   }
 
-  async #sample(id: Digest, sizeBytes: number): Promise<number> {
+  async #sample(id: Digest, sizeBytes: number, pieces?: number): Promise<number> {
     const reader = await this.#tools.store.openBlob(id);
     try {
-      return await sampleRatio(reader, [{ offset: 0, length: sizeBytes }]);
+      return await sampleRatio(reader, [{ offset: 0, length: sizeBytes }], pieces);
     } finally {
       await reader.close();
     }

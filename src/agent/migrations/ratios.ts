@@ -26,9 +26,14 @@ export class RatioCache {
     this.#path = path;
   }
 
+  /** The ratio of this component, where it was measured before. */
+  async known(id: Digest): Promise<number | undefined> {
+    return (await (this.#known ??= this.#load())).get(id);
+  }
+
   /** The ratio of this component, measured if it is not known. A failure is not kept. */
   async ratio(id: Digest, measure: () => Promise<number>): Promise<number> {
-    const known = (await (this.#known ??= this.#load())).get(id);
+    const known = await this.known(id);
     if (known !== undefined) return known;
     const measuring = this.#measured.get(id) ?? this.#measure(id, measure);
     this.#measured.set(id, measuring);

@@ -6,6 +6,7 @@ import { componentsOf, TesseraError } from "#core";
 import type { HotStatus, IncomingMachine } from "#hypervisor";
 import { decodeMemory } from "#memory";
 import type { BlobReader } from "#repository";
+import { growingBuffers } from "#system";
 import type { HotReceiver, MemoryTunnel } from "#transfer";
 import type { HotDestinationRecord } from "../record.ts";
 import type { MigrationTools } from "../tools.ts";
@@ -32,7 +33,9 @@ class Pump {
   }
 
   start(tunnel: MemoryTunnel, socket: Socket, images: readonly BlobReader[]): void {
+    const release = growingBuffers();
     const end = (cause?: unknown): void => {
+      release();
       this.#ended.abort(cause);
       socket.destroy();
       void tunnel.close(cause).catch(() => undefined);

@@ -3,6 +3,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import { reportOf, TesseraError, type World } from "#core";
 import type { EncodingConditions } from "#delta";
 import { MemoryEncoder, type ComponentPages, type MemoryFigures } from "#memory";
+import { growingBuffers } from "#system";
 import type { MemoryTunnel } from "#transfer";
 
 /** How often it is looked at whether a link has come back. */
@@ -89,7 +90,13 @@ export class SourceFlow {
   }
 
   async *#chunks(): AsyncGenerator<Uint8Array> {
-    yield* this.#encoder.encode(await this.#connected.promise);
+    const socket = await this.#connected.promise;
+    const release = growingBuffers();
+    try {
+      yield* this.#encoder.encode(socket);
+    } finally {
+      release();
+    }
   }
 
   async #reply(bytes: Uint8Array): Promise<void> {
