@@ -26,6 +26,9 @@ async function cloudWithMachine(t: TestContext): Promise<TestCloud> {
   const files = [file(VMLINUZ, "kernel"), file("/etc/fstab", FSTAB)];
   await call(cloud, "machine.create", { name: "web-1", appliance: "web", files });
   await call(cloud, "machine.create", { name: "bare", appliance: "web" });
+  const earlier = ["grub.cfg", "old"].map((name) => file(`/boot/tessera/${name}`, "earlier"));
+  const again = { name: "again", appliance: "web", files: [file(VMLINUZ, "kernel"), ...earlier] };
+  await call(cloud, "machine.create", again);
   return cloud;
 }
 
@@ -58,6 +61,14 @@ test("a dry run tells what the disk would be, and writes nothing", async (t) => 
   assert.deepEqual(again.survey, survey);
   const larger = await call(cloud, "machine.export", input({ dryRun: true, sizeBytes: 2 ** 32 }));
   assert.equal(larger.survey.diskBytes, 2 ** 32);
+});
+
+test("what an earlier export brought is replaced", async (t) => {
+  const cloud = await cloudWithMachine(t);
+  const { survey } = await call(cloud, "machine.export", input({ machine: "again", dryRun: true }));
+  assert.deepEqual(survey.added, ["boot/tessera/initramfs", "etc/fstab"]);
+  assert.deepEqual(survey.changed, ["boot/tessera", "boot/tessera/grub.cfg"]);
+  assert.deepEqual(survey.leftOut.slice(3), ["boot/tessera/old"]);
 });
 
 /** A host without Debian's GRUB. */

@@ -1,4 +1,4 @@
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { hexOf, type Digest } from "#core";
 
 /** Where a cloud keeps what: every path below its state directory is named here. */
@@ -26,7 +26,9 @@ export interface Layout {
   readonly work: string;
 }
 
-export function layoutOf(root: string): Layout {
+/** All paths are absolute: programs that are started in other directories are told of them. */
+export function layoutOf(directory: string): Layout {
+  const root = resolve(directory);
   return {
     root,
     config: join(root, "cloud.yaml"),

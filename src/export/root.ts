@@ -102,7 +102,7 @@ async function fstabOf({ fine, withoutFstab }: ShownMachine, fileSystem: string)
     fileSystem,
     withoutFstab,
   );
-  return { entry: file(FSTAB, text(made)), left, isNew: old === undefined };
+  return { entry: file(FSTAB, text(made)), left };
 }
 
 /** The kernel that is started: the distribution's file where the machine has it. */
@@ -163,7 +163,9 @@ export async function exportedRoot(
     fstab.entry,
   ];
   const extra = additions(kept, files);
-  const added = extra.filter(({ path }) => path !== FSTAB || fstab.isNew);
+  const [changed, added] = [true, false].map((isThere) =>
+    extra.map(({ path }) => path).filter((path) => (tree.get(path) !== undefined) === isThere),
+  );
   const target = canonicalTree([...kept.entries, ...extra]);
   return {
     machine: shown.fine,
@@ -171,9 +173,9 @@ export async function exportedRoot(
       tree: target,
       fractions: new Map([...fractions].filter(([path]) => !gone.has(path))),
     },
-    added: added.map(({ path }) => path),
-    changed: fstab.isNew ? [] : [FSTAB],
-    leftOut: [...shown.ready, ...earlier],
+    added: added ?? [],
+    changed: changed ?? [],
+    leftOut: [...shown.ready, ...earlier.filter((path) => target.get(path) === undefined)],
     leftFstab: fstab.left,
     kernel: kernel.entry === undefined ? "own" : "made",
     modules: await kernelModules(kernelTree, release),

@@ -1,4 +1,4 @@
-/** A composed machine that has run becomes one disk, which boots by BIOS and by UEFI, and is imported again. */
+/** Machines become disks, which boot by BIOS and by UEFI, and are imported again. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
@@ -16,6 +16,8 @@ import { canonicalTree, treeDigest } from "#image";
 import { realWorld } from "#system";
 import { testComponents } from "../support/components.ts";
 import { pageOf } from "../support/exported-guest.ts";
+import { importImage } from "../support/import-image.ts";
+import { importedDisks, repositoryWith } from "../support/import-machine.ts";
 
 const READY_MS = 300_000;
 const STOP_MS = 120_000;
@@ -197,4 +199,21 @@ test("an exported machine boots by BIOS and UEFI, and is imported again", async 
   } finally {
     await image.opened.close();
   }
+});
+
+test("an imported machine is exported with its own kernel, and boots from NVMe", async (t) => {
+  const directory = await temporary(t);
+  const { store: built, ids } = await testComponents(["kernel-cloud"]);
+  const kernel = await built.resolve(ids["kernel-cloud"] ?? "");
+  const store = await repositoryWith(world, join(directory, "repository"), built, kernel.id);
+  const made = await importedDisks(world, store, importImage("second"), directory);
+  const { uuid, disks, dataPath } = made.specification;
+  const machine = machineOf(uuid, disks, made.survey.kernelRelease ?? "");
+  const { survey, proof, file } = await exported(machine, dataPath, "raw", directory);
+  t.diagnostic(`${proof.entries} paths, ${proof.bytes} bytes`);
+  assert.equal(survey.kernel, "own");
+  assert.equal(proof.machineDigest, proof.exportedDigest);
+  assert.equal(survey.leftFstab.length, 3, "a table that was not used is not used");
+  const guest = { firmware: "uefi", path: file.path, format: "raw", bus: "nvme" } as const;
+  assert.match(await pageOf(guest, directory, BOOT_MS), /Welcome to nginx/);
 });

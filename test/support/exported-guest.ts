@@ -13,7 +13,7 @@ export interface ExportedGuest {
   /** Of the disk, and how it is attached: as QEMU's `if=`. */
   readonly path: string;
   readonly format: string;
-  readonly bus: "ide" | "virtio";
+  readonly bus: "ide" | "virtio" | "nvme";
 }
 
 async function freePort(): Promise<number> {
@@ -30,6 +30,11 @@ async function firmwareArgs(firmware: ExportedGuest["firmware"], directory: stri
   await copyFile(`${OVMF}/OVMF_VARS_4M.fd`, variables);
   const code = `if=pflash,format=raw,readonly=on,file=${OVMF}/OVMF_CODE_4M.fd`;
   return ["-machine", "q35", "-drive", code, "-drive", `if=pflash,format=raw,file=${variables}`];
+}
+
+function diskArgs(bus: ExportedGuest["bus"], drive: string): string[] {
+  if (bus !== "nvme") return ["-drive", `if=${bus},${drive}`];
+  return ["-drive", `if=none,id=disk,${drive}`, "-device", "nvme,drive=disk,serial=disk"];
 }
 
 /**
@@ -49,8 +54,7 @@ export async function pageOf(
     ...`-accel tcg -m ${MEMORY_MIB} -display none -monitor none -no-reboot`.split(" "),
     "-serial",
     `file:${log}`,
-    "-drive",
-    `if=${bus},format=${format},snapshot=on,file=${path}`,
+    ...diskArgs(bus, `format=${format},snapshot=on,file=${path}`),
     "-netdev",
     `user,id=net,hostfwd=tcp:127.0.0.1:${port}-:80`,
     "-device",
