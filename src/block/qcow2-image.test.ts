@@ -85,3 +85,34 @@ test("what is not plainly right is left to QEMU", async () => {
     await assert.rejects(openQcow2Image(world, at.made("odd.qcow2", ...options)), refused);
   }
 });
+
+test("whatever a header and tables say, it is read within the file or refused", async () => {
+  await using at = await scene();
+  const plain = at.made("plain.qcow2");
+  const content = await readFile(plain);
+  const path = join(at.directory, "other.qcow2");
+  const first = Number(content.readBigUInt64BE(40));
+  const second = Number(content.readBigUInt64BE(first) & 0xff_ffff_ffffn);
+  const places = fc.oneof(
+    fc.nat(103),
+    fc.nat(15).map((by) => first + by),
+    fc.nat(511).map((by) => second + by),
+  );
+  await fc.assert(
+    fc.asyncProperty(places, fc.nat(255), async (place, value) => {
+      const other = Buffer.from(content);
+      other[place] = value;
+      await writeFile(path, other);
+      try {
+        const device = await openQcow2Image(world, path);
+        const last = Buffer.alloc(Math.min(CLUSTER, device.sizeBytes));
+        await device.read(last, device.sizeBytes - last.length);
+        await device.read(last, 0);
+        await device.close();
+      } catch (error) {
+        assert.equal((error as { code?: string }).code, refused.code);
+      }
+    }),
+    { numRuns: 60 },
+  );
+});
