@@ -86,7 +86,7 @@ bench-transfer: setup
 	@$(NODE) bench/transfer/main.ts $(ARGS)
 
 bench-import: setup-test
-	@$(NODE) bench/import/main.ts
+	@$(NODE) bench/import/main.ts $(ARGS)
 	@oxfmt bench/RESULTS.md bench/results
 
 figure5: setup

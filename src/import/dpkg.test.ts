@@ -152,6 +152,29 @@ test("only what is as packaged goes into components, and nothing twice", async (
   );
 });
 
+test("what installing has made differs between machines, and is no part of a package", async () => {
+  const owner = { package: { ...item("base"), depends: [] } };
+  const late = { ...link("late", "x"), mtime_s: 5000 };
+  const entries: readonly TreeEntry[] = [
+    file("program", "x"),
+    file("given", "x", { gid: 105 }),
+    file("shadow", "x", { gid: 42 }),
+    link("shipped", "x"),
+    late,
+  ];
+  const md5OfX = { ...owner, md5: md5("x") };
+  const owned = new Map(
+    entries.map(({ path, type }) => [path, type === "file" ? md5OfX : owner] as const),
+  );
+  const fine = { tree: canonicalTree(entries), fractions: new Map<string, number>() };
+  const intact = await intactPaths(fine, { packages: [], owned }, () => undefined);
+  assert.deepEqual([...intact].toSorted(), ["program", "shadow", "shipped"]);
+  /* Of a package that has links alone there is nothing to compare them with. */
+  const links = new Map([["late", owner]]);
+  const all = await intactPaths(fine, { packages: [], owned: links }, () => undefined);
+  assert.deepEqual([...all], ["late"]);
+});
+
 test("hard links are taken together or not at all", async () => {
   const tree = canonicalTree([
     file("a", "x", { linkGroup: "g" }),
@@ -194,12 +217,15 @@ const item = (name: string, depends: readonly string[] = [], more: object = {}) 
 
 test("packages are grouped by who asked for them, whatever their order", () => {
   const packages = [
-    item("web", ["libweb", "libboth"]),
+    item("web", ["libweb", "libboth", "helper"]),
     item("data", ["libboth", "virtual"]),
     item("libweb"),
     item("libboth"),
     item("provider", [], { provides: ["provider", "virtual"] }),
     item("orphan"),
+    /* Important for itself, or there for the sake of others only. */
+    item("login", ["base"], { priority: "important" }),
+    item("helper", [], { priority: "important" }),
     item("base", ["libbase"], { essential: true }),
     item("libbase", ["base"], { automatic: true }),
     item("linux-image-6.1.0", ["base"]),
@@ -210,10 +236,10 @@ test("packages are grouped by who asked for them, whatever their order", () => {
       group.packages.map(({ name }) => name),
     ]);
   const expected = [
-    ["", ["base", "libbase"]],
+    ["", ["base", "libbase", "login"]],
     ["shared-packages", ["libboth", "orphan"]],
     ["data", ["data", "provider"]],
-    ["web", ["libweb", "web"]],
+    ["web", ["helper", "libweb", "web"]],
   ];
   assert.deepEqual(shape(packages), expected);
   assert.deepEqual(shape(packages.toReversed()), expected);

@@ -17,7 +17,6 @@ export interface PackageGroups {
 
 /** A machine has no more disks than fit on the kernel's command line; leaves some for others. */
 const PROGRAMS_MAX = 24;
-const BASE_PRIORITIES: ReadonlySet<string> = new Set(["required", "important"]);
 const KERNEL = /^linux-(image|modules)-/;
 
 const compare = (a: InstalledPackage, b: InstalledPackage): number =>
@@ -67,8 +66,13 @@ function sharedGroup(name: string, packages: readonly InstalledPackage[]): Packa
   return [{ kind: "program", name, version: "", packages: packages.toSorted(compare) }];
 }
 
+/** What is important but here only for the sake of others differs between machines of one OS. */
+function isBase({ essential, priority, automatic }: InstalledPackage): boolean {
+  return essential || priority === "required" || (priority === "important" && !automatic);
+}
+
 /**
- * The OS is what is required or important, with all that it depends on. Each package beyond it that
+ * The OS is what is required, or important and asked for, with all that it depends on. Each package beyond it that
  * was asked for is a program with what only it needs; what several need is one more program, below
  * them; and the smallest are joined to one where there would be too many.
  *
@@ -81,7 +85,7 @@ export function groupPackages(
   const sorted = packages.toSorted(compare);
   const kernels = sorted.filter(({ name }) => KERNEL.test(name));
   const graph = new Graph(sorted);
-  const base = sorted.filter((item) => item.essential || BASE_PRIORITIES.has(item.priority));
+  const base = sorted.filter(isBase);
   const os = graph.closure(base, new Set(kernels));
   const without = new Set([...os, ...kernels]);
   const rest = sorted.filter((item) => !without.has(item));
