@@ -1,5 +1,6 @@
 import type { FuzzTarget } from "./target.ts";
 import { AGENT_TARGETS } from "./targets/agent.ts";
+import { CLOUD_INIT_TARGETS } from "./targets/cloud-init.ts";
 import { DELTA_TARGETS } from "./targets/delta.ts";
 import { IMAGE_TARGETS } from "./targets/image.ts";
 import { IMPORT_TARGETS } from "./targets/import.ts";
@@ -19,4 +20,5 @@ export const TARGETS: readonly FuzzTarget[] = [
   ...USERDATA_TARGETS,
   ...AGENT_TARGETS,
   ...IMPORT_TARGETS,
+  ...CLOUD_INIT_TARGETS,
 ];

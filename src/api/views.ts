@@ -320,20 +320,6 @@ export const migrationStarted = z.object({
   choice: choice.exactOptional(),
 });
 
-/** Where a component is taken from; paths are absolute and on the agent's host. */
-export const componentSource = z.discriminatedUnion("from", [
-  z.strictObject({
-    from: z.literal("image"),
-    path: z.string().startsWith("/").max(4096),
-    description: componentDescription,
-    fragments: list(fragment).exactOptional(),
-  }),
-  z.strictObject({
-    from: z.literal("oci-layout"),
-    path: z.string().startsWith("/").max(4096),
-  }),
-]);
-
 /** How to reach a registry: who asks has read the files, as the agent may not see them. */
 export const registryAccess = z.strictObject({
   username: z.string().min(1).max(1024).exactOptional(),
@@ -350,6 +336,38 @@ export const registryAccess = z.strictObject({
     .exactOptional(),
   plainHttp: z.boolean().exactOptional(),
 });
+
+/** Where a component is taken from; paths are absolute and on the agent's host. */
+export const componentSource = z.discriminatedUnion("from", [
+  z.strictObject({
+    from: z.literal("image"),
+    path: z.string().startsWith("/").max(4096),
+    description: componentDescription,
+    fragments: list(fragment).exactOptional(),
+  }),
+  z.strictObject({
+    from: z.literal("oci-layout"),
+    path: z.string().startsWith("/").max(4096),
+  }),
+  z.strictObject({
+    from: z.literal("container"),
+    /** A directory or an archive, or `oci://…`. */
+    path: z.string().min(1).max(4096),
+    access: registryAccess.exactOptional(),
+    tag: z.string().min(1).max(256).exactOptional(),
+    /** `OS/ARCHITECTURE[/VARIANT]`, as containers name them; default `linux/amd64`. */
+    platform: z
+      .string()
+      .max(128)
+      .regex(/^[a-z0-9]+\/[a-z0-9]+(\/[a-z0-9]+)?$/)
+      .exactOptional(),
+    /** Of the OS component. */
+    name: name.exactOptional(),
+    version: name.exactOptional(),
+    /** Layers become components of their own where that is sound. */
+    layers: z.boolean().exactOptional(),
+  }),
+]);
 
 export const registryReference = z.string().min(1).max(1024).startsWith("oci://");
 

@@ -3,10 +3,16 @@ import { basename, resolve } from "node:path";
 import { OPERATIONS, type Input, type ProgressOf } from "#api";
 import { TesseraError, formatBytes } from "#core";
 import { Option, type Command } from "commander";
-import { addRegistryCommands } from "./commands-registry.ts";
+import {
+  addRegistryCommands,
+  readAccess,
+  withAccess,
+  type RegistryFlags,
+} from "./commands-registry.ts";
 import { lockPath, readRecipe } from "./recipes.ts";
 import { renderCollect, renderComponent, renderComponents, renderVerify } from "./render-lists.ts";
 import { act, leaf, type Bench, type Session } from "./session.ts";
+import type { Surroundings } from "./surroundings.ts";
 import { readIfThere, readJson, writeText } from "./texts.ts";
 import { printable } from "./values.ts";
 
@@ -51,7 +57,13 @@ function renderBuild(
   return [line.slice(0, Math.max(1, columns - 1))];
 }
 
-interface AddOptions {
+interface AddOptions extends RegistryFlags {
+  readonly fromOci?: string;
+  readonly tag?: string;
+  readonly platform?: string;
+  readonly name?: string;
+  readonly componentVersion?: string;
+  readonly layers?: boolean;
   readonly image?: string;
   readonly description?: string;
   readonly fragments?: string;
@@ -64,27 +76,67 @@ function addAdd(component: Command, bench: Bench): void {
     examples: [
       "tessera component add --image nginx.erofs --description nginx.json",
       "tessera component add --oci ./layout    (every component of an OCI image layout)",
+      "tessera component add --from-oci oci://registry.example/debian:12 --name debian-12-oci",
+      "tessera component add --from-oci ./saved.tar --layers    (layers as components)",
     ],
   })
     .addOption(new Option("--image <file>", "an EROFS image").conflicts("oci"))
     .option("--description <file>", "with --image: its description (JSON)")
     .option("--fragments <file>", "with --image: its fragments of shared files (JSON)")
-    .option("--oci <directory>", "an OCI image layout");
+    .option("--oci <directory>", "an OCI image layout with components")
+    .addOption(
+      new Option(
+        "--from-oci <image>",
+        "a container image: oci://…, a directory with an OCI layout, or an archive of docker save",
+      ).conflicts(["oci", "image"]),
+    )
+    .option("--layers", "with it: layers become components of their own where that is sound")
+    .option("--name <name>", "with it: of the OS component, in place of the image's name")
+    .option("--component-version <version>", "with it: in place of the image's version")
+    .option("--tag <tag>", "with it: which image, where a layout or an archive has several")
+    .option("--platform <os/architecture>", "with it: default linux/amd64");
+  withAccess(add);
   act<AddOptions>(bench, add, async (session, _, options) => {
-    const input = await readSource(bench.surroundings.directory, options);
+    const input = await readSource(bench.surroundings, options);
     const result = await session.call("component.add", input);
     remarkAll(session, result);
     session.print(result, ({ components }) => renderComponents(components));
   });
 }
 
-async function readSource(directory: string, options: AddOptions): Promise<Input<"component.add">> {
-  const { image, description, fragments, oci } = options;
-  const at = (path: string): string => resolve(directory, path);
+/** A path of who asks is made absolute; a reference stays. */
+async function readContainer(
+  surroundings: Surroundings,
+  from: string,
+  options: AddOptions,
+): Promise<Input<"component.add">> {
+  const { tag, platform, name, componentVersion: version, layers } = options;
+  const remote = from.startsWith("oci://");
+  return {
+    source: {
+      from: "container",
+      path: remote ? from : resolve(surroundings.directory, from),
+      ...(remote ? { access: await readAccess(surroundings, options) } : {}),
+      ...(tag === undefined ? {} : { tag }),
+      ...(platform === undefined ? {} : { platform }),
+      ...(name === undefined ? {} : { name }),
+      ...(version === undefined ? {} : { version }),
+      ...(layers === true ? { layers } : {}),
+    },
+  };
+}
+
+async function readSource(
+  surroundings: Surroundings,
+  options: AddOptions,
+): Promise<Input<"component.add">> {
+  const { image, description, fragments, oci, fromOci } = options;
+  const at = (path: string): string => resolve(surroundings.directory, path);
+  if (fromOci !== undefined) return await readContainer(surroundings, fromOci, options);
   if (oci !== undefined) return { source: { from: "oci-layout", path: at(oci) } };
   if (image === undefined || description === undefined) {
     throw new TesseraError("misuse", "cli.usage", "nothing to add", {
-      remedy: "give --image and --description, or --oci",
+      remedy: "give --image and --description, or --oci, or --from-oci",
     });
   }
   const source = {

@@ -8,7 +8,7 @@ import { act, leaf, type Bench } from "./session.ts";
 import type { Surroundings } from "./surroundings.ts";
 import { readIfThere, readText } from "./texts.ts";
 
-interface RegistryFlags {
+export interface RegistryFlags {
   readonly username?: string;
   readonly passwordFile?: string;
   readonly authFile?: string;
@@ -73,7 +73,7 @@ function addSign(component: Command, bench: Bench): void {
   });
 }
 
-function withAccess(command: Command): Command {
+export function withAccess(command: Command): Command {
   return command
     .option("--username <name>", "user at the registry, with --password-file")
     .option("--password-file <file>", "a file that holds nothing but the password")
@@ -83,7 +83,7 @@ function withAccess(command: Command): Command {
 }
 
 /** The files of who asks, since the agent may not see them. */
-async function readAccess(
+export async function readAccess(
   surroundings: Surroundings,
   { username, passwordFile, authFile, caFile, plainHttp }: RegistryFlags,
 ): Promise<Input<"component.pull">["access"]> {

@@ -1,6 +1,7 @@
 export { compareTrees } from "./compare.ts";
 export { bufferSource, contentHash, contentMd5, fileSource, readAll } from "./content.ts";
 export type * from "./contract.ts";
+export { readContainerLayer, type ContainerLayer } from "./container-layer.ts";
 export { writeCpio } from "./cpio.ts";
 export { crc32c } from "./crc32c.ts";
 export { treeDifference } from "./difference.ts";

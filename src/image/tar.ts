@@ -187,10 +187,25 @@ async function readEntries(archive: Archive): Promise<void> {
  * @throws `image.tar-invalid` (corrupt)
  */
 export async function readTar(source: ContentSource): Promise<Tree> {
+  return treeOf((await readTarEntries(source)).values());
+}
+
+/**
+ * The entries of an archive by path, as they are there: directories that it leaves out are not added,
+ * and paths are not checked.
+ */
+export async function readTarEntries(
+  source: ContentSource,
+): Promise<ReadonlyMap<string, TreeEntry>> {
   const archive: Archive = { source, reader: windowReader(source), entries: new Map() };
   await readEntries(archive);
+  return archive.entries;
+}
+
+/** @throws `image.tar-invalid` (corrupt) */
+export function treeOf(entries: Iterable<TreeEntry>): Tree {
   try {
-    return canonicalTree(archive.entries.values());
+    return canonicalTree(entries);
   } catch (cause) {
     if (!(cause instanceof TesseraError)) throw cause;
     throw tarInvalid(cause.message, cause);

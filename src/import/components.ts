@@ -125,17 +125,23 @@ async function makeOne(
 ): Promise<MadeComponent> {
   const known = await heldOf(store, plan.origin);
   if (known !== undefined) await store.pin(owner, [known.id]);
-  const component = known ?? (await make(store, plan, description, owner));
+  const component = known ?? (await makeComponent(store, { tree: plan.tree, description, owner }));
   /* The same files under another name: what is held stays as it is. */
   const isHeld = known !== undefined || component.description.recipe !== plan.origin;
   return { component, part: described(plan, component.id, isHeld) };
 }
 
-async function make(
+export interface ComponentToMake {
+  readonly tree: Tree;
+  readonly description: ComponentDescription;
+  /** Pins it. */
+  readonly owner: string;
+}
+
+/** A component without fragments; one that is held stays as it is. */
+export async function makeComponent(
   store: ComponentStore,
-  { tree }: PlannedPart,
-  description: ComponentDescription,
-  owner: string,
+  { tree, description, owner }: ComponentToMake,
 ): Promise<Component> {
   const image = async (sink: ByteSink) => await writeErofs(tree, sink);
   const component = await store.write({ description, fragments: [], image });

@@ -1,6 +1,6 @@
 /** What dpkg and apt know about a machine's files (dpkg(1), deb(5), dpkg-divert(1)). */
 import { field, parseRelations, parseStanzas, type Stanza } from "#build";
-import type { Constraint } from "#core";
+import type { Constraint, PackageReference } from "#core";
 import { readAll, type Tree } from "#image";
 import { damaged } from "./errors.ts";
 import { entryAt, placesIn } from "./paths.ts";
@@ -69,6 +69,19 @@ async function automaticPackages(tree: Tree): Promise<ReadonlySet<string>> {
   const text = (await textAt(tree, "/var/lib/apt/extended_states", STATUS_BYTES_MAX)) ?? "";
   const marked = parseStanzas(text).filter((stanza) => field(stanza, "Auto-Installed") === "1");
   return new Set(marked.map((s) => keyOf(field(s, "Package"), field(s, "Architecture"))));
+}
+
+/** The packages that a tree's database has as installed; none where it has no database. */
+export async function installedPackages(tree: Tree): Promise<PackageReference[]> {
+  const text = (await textAt(tree, "/var/lib/dpkg/status", STATUS_BYTES_MAX)) ?? "";
+  return parseStanzas(text)
+    .filter(isInstalled)
+    .slice(0, PACKAGES_MAX)
+    .map((stanza) => ({
+      name: field(stanza, "Package"),
+      version: field(stanza, "Version"),
+      architecture: field(stanza, "Architecture"),
+    }));
 }
 
 function packageOf(stanza: Stanza, automatic: ReadonlySet<string>): InstalledPackage {

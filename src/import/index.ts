@@ -1,3 +1,5 @@
+export { addContainerImage } from "./container/add.ts";
+export type * from "./container/contract.ts";
 export { makeComponents, predictComponents, type MadeComponent } from "./components.ts";
 export type * from "./contract.ts";
 export { openExt4 } from "./ext4/file-system.ts";

@@ -12,3 +12,14 @@ export {
 } from "./signature.ts";
 export { openRepository, type RepositoryOptions } from "./open.ts";
 export { summaryOf } from "./summary.ts";
+export {
+  chooseManifest,
+  CONTAINER_TYPES,
+  containerInvalid,
+  decodeContainerConfig,
+  decodeContainerManifest,
+  IMAGE_JSON_BYTES_MAX,
+  isIndexType,
+  type ContainerManifest,
+  type Platform,
+} from "./container-image.ts";

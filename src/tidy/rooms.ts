@@ -23,7 +23,7 @@ export const ROOMS: Readonly<Record<string, Room>> = {
   },
   registry: {
     rooms: ["core", "image", "repository"],
-    node: ["crypto", "http", "https", "tls"],
+    node: ["crypto", "http", "https", "path", "tls"],
   },
   compose: { rooms: ["core", "block", "image", "repository"], node: ["crypto", "path"] },
   build: {
@@ -32,7 +32,7 @@ export const ROOMS: Readonly<Record<string, Room>> = {
   },
   import: {
     rooms: ["core", "block", "nbd", "image", "repository", "compose", "build"],
-    node: ["crypto", "path", "zlib"],
+    node: ["crypto", "path", "stream", "zlib"],
   },
   export: {
     rooms: ["core", "block", "image", "compose", "import"],

@@ -9,6 +9,7 @@ import {
   encodeRecipe,
   readErofs,
   readRecipe,
+  readContainerLayer,
   readTar,
   writeErofs,
   type TreeEntry,
@@ -207,4 +208,29 @@ const tar: FuzzTarget = {
   decode: (input) => readTar(bufferSource(input)),
 };
 
-export const IMAGE_TARGETS: readonly FuzzTarget[] = [recipe, erofs, anyImage, tar];
+async function layer(): Promise<Buffer> {
+  const archive = pack();
+  archive.entry({ name: "a/.wh.b" }, "");
+  archive.entry({ name: "a/.wh..wh..opq" }, "");
+  archive.entry({ name: "link/new" }, "text");
+  archive.entry({ name: "d/d/e" }, "text");
+  archive.finalize();
+  return await buffer(archive);
+}
+
+const BELOW = canonicalTree([
+  { ...common, path: "a/b", type: "directory" },
+  { ...common, path: "link", type: "symlink", target: "a/../a" },
+  { ...common, path: "c", type: "symlink", target: "c" },
+]);
+
+/** Over a tree with links, one of which leads to itself. */
+const containerLayer: FuzzTarget = {
+  name: "container-layer",
+  codes: ["image.tar-invalid", "image.overlay-unsupported"],
+  seeds: async () => [await archive(), await layer()],
+  generate: checksummed,
+  decode: (input) => readContainerLayer(bufferSource(input), BELOW),
+};
+
+export const IMAGE_TARGETS: readonly FuzzTarget[] = [recipe, erofs, anyImage, tar, containerLayer];

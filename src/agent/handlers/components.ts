@@ -4,6 +4,7 @@ import { isDigest, TesseraError, type Component, type Digest, type FileSystem } 
 import { fileSource, readErofs } from "#image";
 import { openRepository, type ComponentStore } from "#repository";
 import type { Handlers, Input } from "#api";
+import { addContainer } from "../container-images.ts";
 import { pushMade } from "../upstream/push.ts";
 import type { Upstream } from "../upstream/upstream.ts";
 import type { Parts } from "./parts.ts";
@@ -36,12 +37,11 @@ export function componentHandlers(parts: Parts): ComponentOperations {
       return { ...built, ...(await pushMade(parts, [built.component], signal)) };
     },
     "component.add": async ({ source }, { signal }) => {
-      const components =
-        source.from === "image"
-          ? [await addImage(parts, source)]
-          : await addLayout(parts, source.path);
+      const { components, remarks } = await add(parts, source, signal);
       await parts.offerChanged();
-      return { components, ...(await pushMade(parts, components, signal)) };
+      const pushed = await pushMade(parts, components, signal);
+      const all = [...remarks, ...(pushed.remarks ?? [])];
+      return { components, ...(all.length === 0 ? {} : { remarks: all }) };
     },
     "component.remove": async ({ component: text }) => {
       const id = await idOf(store, text);
@@ -51,6 +51,21 @@ export function componentHandlers(parts: Parts): ComponentOperations {
     },
     "component.collect": ({ dryRun }) => store.collect({ dryRun: dryRun ?? false }),
   };
+}
+
+async function add(
+  parts: Parts,
+  source: Input<"component.add">["source"],
+  signal: AbortSignal,
+): Promise<{ readonly components: Component[]; readonly remarks: readonly string[] }> {
+  switch (source.from) {
+    case "container":
+      return await addContainer(parts, source, signal);
+    case "image":
+      return { components: [await addImage(parts, source)], remarks: [] };
+    case "oci-layout":
+      return { components: await addLayout(parts, source.path), remarks: [] };
+  }
 }
 
 /** @throws `agent.upstream-none` (misuse) */

@@ -40,7 +40,8 @@ interface Place {
   readonly access: RegistryAccess;
 }
 
-function placeOf(text: string, input: Input<"component.pull">["access"]): Place {
+/** Where a reference leads, and how. @throws `registry.reference-invalid` (misuse) */
+export function placeOf(text: string, input: Input<"component.pull">["access"]): Place {
   const target = parseReference(text);
   const { ca, plainHttp } = input;
   const credentials = credentialsOf(target, input);

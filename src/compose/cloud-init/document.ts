@@ -30,6 +30,8 @@ export function readYaml(name: DocumentName, text: string): unknown {
     lineCounter: lines,
     prettyErrors: false,
     merge: false,
+    // A warning of the library would quote what may be secret.
+    logLevel: "error",
   } as const;
   const document = parseDocument(text, options);
   const [fault] = document.errors;
