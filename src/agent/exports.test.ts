@@ -43,6 +43,22 @@ const input = (more: Partial<Input<"machine.export">> = {}): Input<"machine.expo
   ...more,
 });
 
+/** What an earlier export brought is replaced. */
+async function tellsEarlier(cloud: TestCloud): Promise<void> {
+  const { survey } = await call(cloud, "machine.export", input({ machine: "again", dryRun: true }));
+  assert.deepEqual(survey.added, ["boot/tessera/initramfs", "etc/fstab"]);
+  assert.deepEqual(survey.changed, ["boot/tessera", "boot/tessera/grub.cfg"]);
+  assert.deepEqual(survey.leftOut.slice(3), ["boot/tessera/old"]);
+}
+
+/** What an export left that an agent did not end is removed when it starts. */
+async function removesLeftovers(cloud: TestCloud): Promise<void> {
+  const directory = join(layoutOf(cloud.root).work, "export-cut-off");
+  mkdirSync(directory, { recursive: true });
+  await cloud.restart();
+  assert.ok(!existsSync(directory));
+}
+
 test("a dry run tells what the disk would be, and writes nothing", async (t) => {
   const cloud = await cloudWithMachine(t);
   const result = await call(cloud, "machine.export", input({ dryRun: true }));
@@ -61,14 +77,8 @@ test("a dry run tells what the disk would be, and writes nothing", async (t) => 
   assert.deepEqual(again.survey, survey);
   const larger = await call(cloud, "machine.export", input({ dryRun: true, sizeBytes: 2 ** 32 }));
   assert.equal(larger.survey.diskBytes, 2 ** 32);
-});
-
-test("what an earlier export brought is replaced", async (t) => {
-  const cloud = await cloudWithMachine(t);
-  const { survey } = await call(cloud, "machine.export", input({ machine: "again", dryRun: true }));
-  assert.deepEqual(survey.added, ["boot/tessera/initramfs", "etc/fstab"]);
-  assert.deepEqual(survey.changed, ["boot/tessera", "boot/tessera/grub.cfg"]);
-  assert.deepEqual(survey.leftOut.slice(3), ["boot/tessera/old"]);
+  await tellsEarlier(cloud);
+  await removesLeftovers(cloud);
 });
 
 /** A host without Debian's GRUB. */
@@ -102,12 +112,4 @@ test("what cannot be exported leaves nothing", async (t) => {
     call(cloud, "machine.export", input({ dryRun: true })),
     code("agent.machine-running"),
   );
-});
-
-test("what an export left that an agent did not end is removed when it starts", async (t) => {
-  const cloud = (await twoClouds(t)).clouds[0];
-  const directory = join(layoutOf(cloud.root).work, "export-cut-off");
-  mkdirSync(directory, { recursive: true });
-  await cloud.restart();
-  assert.ok(!existsSync(directory));
 });
