@@ -100,6 +100,7 @@ test("what cannot be exported leaves nothing", async (t) => {
     ["agent.machine-unknown", input({ path, machine: "other" })],
     ["export.machine-unsuitable", input({ path, machine: "bare" })],
     ["export.size-invalid", input({ path, sizeBytes: 2 ** 20 })],
+    ["export.size-invalid", input({ path, format: "vpc", sizeBytes: 2 ** 42 })],
     ["export.boot-loader-missing", input({ path })],
   ];
   const world = withoutGrub(cloud.world);

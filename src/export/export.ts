@@ -17,7 +17,7 @@ import { writeDisk } from "./disk.ts";
 import { unsuitable } from "./errors.ts";
 import { makeBootLoader, requireGrub } from "./grub.ts";
 import { identityOf, type DiskIdentity } from "./identity.ts";
-import { diskLayout, type DiskLayout } from "./layout.ts";
+import { checkFormat, diskLayout, type DiskLayout } from "./layout.ts";
 import { writeOva } from "./ova.ts";
 import { hardwareOf } from "./ovf.ts";
 import { proveExport } from "./proof.ts";
@@ -186,6 +186,7 @@ export async function planExport<T>(
     const root = await exportedRoot(machine, layers, identity.fileSystem);
     signal.throwIfAborted();
     const layout = diskLayout(root.target.tree, machine.data.sizeBytes, sizeBytes);
+    checkFormat(request.format, layout);
     const job = { world, request, root, layout, identity };
     return await use({ survey: surveyOf(job), write: (target) => write(job, target) });
   });

@@ -1,7 +1,9 @@
 /** Where everything lies on an exported disk. Pure. */
+import { formatFault } from "#block";
 import { TesseraError, formatBytes } from "#core";
 import { contentBytes } from "#import";
 import type { Tree } from "#image";
+import type { ExportFormat } from "./contract.ts";
 import { GPT_TYPE, SECTOR_BYTES, type NewPartition } from "./gpt.ts";
 import type { DiskIdentity } from "./identity.ts";
 
@@ -45,6 +47,16 @@ function treeBytes(tree: Tree): number {
 
 function sizeInvalid(message: string, remedy: string): TesseraError {
   return new TesseraError("misuse", "export.size-invalid", message, { remedy });
+}
+
+/**
+ * Refuses a disk that a format cannot hold, before it is made.
+ *
+ * @throws `export.size-invalid` (misuse)
+ */
+export function checkFormat(format: ExportFormat, { diskBytes }: DiskLayout): void {
+  const fault = formatFault(format === "ova" ? "vmdk" : format, diskBytes);
+  if (fault !== undefined) throw sizeInvalid(fault, "choose a smaller --size, or another format");
 }
 
 /** The machine's files do not fit. */
