@@ -60,36 +60,33 @@ test("a disk changes its format with each migration, cold or warm, and back to r
   assert.ok(first.role === "destination" && first.mode === "cold");
   assert.notEqual(first.userData?.lineage, true);
 
-  await travel(federation, uuid, back, { format: "vdi" });
-  assert.deepEqual(filesOf(messina, uuid), ["disk.vdi"]);
+  await travel(federation, uuid, back, { format: "qcow2", mode: "warm" });
+  assert.deepEqual(filesOf(messina, uuid), ["disk.qcow2"]);
   assert.ok(filesOf(inquadro, uuid).includes("data.raw"), "the copy that stays is raw");
   assert.ok(!filesOf(inquadro, uuid).includes("disk.vmdk"));
 
-  await travel(federation, uuid, there, { format: "qcow2", mode: "warm" });
-  assert.deepEqual(filesOf(inquadro, uuid), ["disk.qcow2"]);
-
-  const plan = await createHandlers(inquadro.parts)["plan.make"](
-    { machine: uuid, to: "messina" },
-    context,
-  );
-  assert.equal(plan.plan.format, undefined);
-  await travel(federation, uuid, back);
-  assert.ok(filesOf(messina, uuid).includes("data.qcow2"), "raw again, with its overlay");
-  assert.ok(!filesOf(messina, uuid).some((name) => name.startsWith("disk.")));
-  assert.equal(await formatOf(messina, uuid), undefined);
+  await travel(federation, uuid, there);
+  assert.ok(filesOf(inquadro, uuid).includes("data.qcow2"), "raw again, with its overlay");
+  assert.ok(!filesOf(inquadro, uuid).some((name) => name.startsWith("disk.")));
+  assert.equal(await formatOf(inquadro, uuid), undefined);
 
   /* What it arrived as is what the other side has kept, as a raw file. */
-  const last = await travel(federation, uuid, there, { format: "vhdx" });
+  const last = await travel(federation, uuid, back, { format: "vhdx" });
   assert.ok(last.role === "destination" && last.mode === "cold");
   assert.equal(last.userData?.lineage, true);
-  assert.deepEqual(await inquadro.lines(uuid), [
+  assert.deepEqual(await messina.lines(uuid), [
     "ran at messina",
     "ran at inquadro",
     "ran at messina",
     "ran at inquadro",
     "ran at messina",
-    "ran at inquadro",
   ]);
+
+  await assert.rejects(depart(messina, uuid, "inquadro", { mode: "hot" }), (error: Error) => {
+    assert.ok(code("migration.hot-unsuitable")(error));
+    assert.match(error.message, /kept as vhdx/);
+    return true;
+  });
 });
 
 test("a cloud has a format of its own for what arrives, and another can be asked for", async (t) => {
@@ -97,17 +94,17 @@ test("a cloud has a format of its own for what arrives, and another can be asked
   const federation = await twoClouds(t, { held: HELD, config });
   const [messina, inquadro] = federation.clouds;
   const uuid = await messina.machine("web-1", { stopped: true });
-  const { plan } = await createHandlers(messina.parts)["plan.make"](
-    { machine: uuid, to: "inquadro" },
-    context,
-  );
+  const planned = async (how: How = {}) => {
+    const input = { machine: uuid, to: "inquadro", ...how };
+    return (await createHandlers(messina.parts)["plan.make"](input, context)).plan;
+  };
+  assert.equal((await planned({ format: "raw" })).format, undefined);
+  assert.equal((await planned({ format: "vdi" })).format, "vdi");
+  const plan = await planned();
   assert.equal(plan.format, "vpc");
   assert.match(plan.notes.join("\n"), /as vpc/);
   await travel(federation, uuid, [messina, inquadro]);
   assert.deepEqual(filesOf(inquadro, uuid), ["disk.vpc"]);
-  await travel(federation, uuid, [inquadro, messina]);
-  await travel(federation, uuid, [messina, inquadro], { format: "raw" });
-  assert.equal(await formatOf(inquadro, uuid), undefined);
 });
 
 test("a landing in another format goes on after a restart", async (t) => {
@@ -148,16 +145,4 @@ test("what cannot be is refused by name before anything is copied", async (t) =>
   await assert.rejects(nowhere, code("migration.no-destination"));
   const hot = depart(messina, uuid, "inquadro", { format: "qcow2", mode: "hot" });
   await assert.rejects(hot, code("migration.mode-conflict"));
-});
-
-test("a machine whose disk is in another format does not leave while it runs", async (t) => {
-  const federation = await twoClouds(t, { held: HELD });
-  const [messina, inquadro] = federation.clouds;
-  const uuid = await messina.machine("web-1");
-  await travel(federation, uuid, [messina, inquadro], { format: "qcow2" });
-  await assert.rejects(depart(inquadro, uuid, "messina", { mode: "hot" }), (error: Error) => {
-    assert.ok(code("migration.hot-unsuitable")(error));
-    assert.match(error.message, /kept as qcow2/);
-    return true;
-  });
 });
