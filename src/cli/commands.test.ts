@@ -128,6 +128,19 @@ program  nginx         1.22.1-9   amd64   4.5 MB  333333333333
     says: /^program {2}nginx/m,
   },
   {
+    argv: ["component", "ls", "--upstream"],
+    asks: ["component.list", { upstream: true }],
+    says: /debian-12/,
+  },
+  {
+    argv: ["component", "add", "--from-oci", "saved.tar", "--layers", "--component-version", "2"],
+    asks: [
+      "component.add",
+      { source: { from: "container", path: "DIRECTORY/saved.tar", version: "2", layers: true } },
+    ],
+    says: /^program {2}nginx/m,
+  },
+  {
     argv: ["component", "verify"],
     asks: ["component.verify", {}],
     says: "read 3 components and 9 blobs, 300 MB: all is well\n",
@@ -183,6 +196,30 @@ web-1  running  web        http=127.0.0.1:40080  6fa459ea-ee8a-4ca4-894e-db77e16
     argv: ["machine", "show", "web-1"],
     asks: ["machine.show", { machine: "web-1" }],
     says: /^state +running$/m,
+  },
+  {
+    argv: [
+      "machine",
+      "create",
+      "web-1",
+      "--appliance",
+      "web",
+      "--user-data",
+      "u",
+      "--meta-data",
+      "m",
+    ],
+    files: { u: "#!/bin/sh\n", m: "{}" },
+    asks: [
+      "machine.create",
+      {
+        name: "web-1",
+        appliance: "web",
+        files: [],
+        cloudInit: { userData: "#!/bin/sh\n", metaData: "{}" },
+      },
+    ],
+    says: /^state +stopped$/m,
   },
   {
     argv: ["machine", "create", "web-1", "--appliance", "web"],

@@ -237,6 +237,12 @@ for (const [given, wanted] of INVALID) {
   });
 }
 
+test("equal keys: the last counts, however many there are", async () => {
+  const many = Array.from({ length: 10_000 }, (_, index) => `k${index}: []`);
+  const { text } = await made(config("hostname: a", ...many, "hostname: b"));
+  assert.equal(text("/etc/hostname"), "b\n");
+});
+
 test("whatever the text is, it is read or refused by a code", () => {
   const piece = fc.constantFrom(
     "a: ",

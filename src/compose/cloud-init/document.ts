@@ -1,6 +1,6 @@
 /** YAML that operators write, with bounds: no aliases, no depth without end. */
 import { TesseraError } from "#core";
-import { LineCounter, parseDocument, visit, type Document } from "yaml";
+import { LineCounter, parseDocument, visit, type Document, type Tags } from "yaml";
 import type { z } from "zod";
 
 const TEXT_LENGTH_MAX = 256 * 1024;
@@ -30,6 +30,9 @@ export function readYaml(name: DocumentName, text: string): unknown {
     lineCounter: lines,
     prettyErrors: false,
     merge: false,
+    // As for PyYAML the last of equal keys counts; comparing all with all takes time without bound.
+    uniqueKeys: false,
+    customTags: (tags: Tags) => tags.filter((tag) => !isOdd(tag)),
     // A warning of the library would quote what may be secret.
     logLevel: "error",
   } as const;
@@ -61,6 +64,12 @@ function isDeep(text: string): boolean {
     .split("\n")
     .reduce((most, line) => Math.max(most, /^[ ?:-]*/.exec(line)?.[0].length ?? 0), 0);
   return most > DEPTH_MAX || deepest > DEPTH_MAX * 2;
+}
+
+/** Types that nobody needs here; collections of some compare all of their items with all. */
+function isOdd(tag: Tags[number]): boolean {
+  const name = typeof tag === "string" ? tag : tag.tag;
+  return ["binary", "omap", "pairs", "set", "timestamp"].some((odd) => name.endsWith(`:${odd}`));
 }
 
 /** An alias is never needed here, and nested ones can unfold without bound. */

@@ -64,7 +64,13 @@ const user = z.strictObject({
   sudo: sudo.optional(),
 });
 
-const group = z.union([account, z.record(account, z.union([account, z.array(account).max(100)]))]);
+const members = z.union([account, z.array(account).max(100)]);
+const group = z.union([
+  account,
+  z.record(account, members).refine((all) => Object.keys(all).length <= USERS_MAX, {
+    error: `has more than ${USERS_MAX} groups`,
+  }),
+]);
 
 const permissions = z.union([
   z
