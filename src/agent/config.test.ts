@@ -143,3 +143,26 @@ test("unknown and missing members, aliases and broken YAML are refused with a pl
   assert.match(message(""), /^cloud\.yaml/);
   assert.match(message("- 1\n"), /^cloud\.yaml/);
 });
+
+const upstream = (text: string): string => `${TEXT}upstream: ${text}\n`;
+
+test("an upstream registry is named without tag, its user with a password", () => {
+  const given = upstream(
+    "{registry: 'oci://Registry.example:5000/cloud', push: true, link: 1Gbit/s}",
+  );
+  assert.deepEqual(parseConfig(given, "cloud.yaml").upstream, {
+    registry: { host: "registry.example:5000", name: "cloud" },
+    plainHttp: false,
+    push: true,
+    link: 1e9,
+    pricePerGB: 0,
+  });
+  const wrong = [
+    ["{registry: registry.example/cloud}", "registry"],
+    ["{registry: 'oci://registry.example/cloud:1'}", "registry"],
+    ["{registry: 'oci://registry.example/cloud', username: ci}", "username"],
+  ] as const;
+  for (const [text, member] of wrong) {
+    assert.match(message(upstream(text)), new RegExp(`^cloud\\.yaml:27: upstream\\.${member}: `));
+  }
+});

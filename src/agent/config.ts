@@ -41,7 +41,7 @@ function parseUpstream(text: string): { host: string; name: string } {
 
 const file = z.string().min(1).max(4096);
 
-const upstream = z.strictObject({
+const upstreamFields = z.strictObject({
   registry: parsed(parseUpstream),
   /** With `passwordFile`; files are relative to the state directory and read when needed. */
   username: z.string().min(1).max(1024).optional(),
@@ -57,6 +57,11 @@ const upstream = z.strictObject({
   link: parsed(parseRate).optional(),
   pricePerGB: z.number().min(0).default(0),
 });
+
+const upstream = upstreamFields.refine(
+  ({ username, passwordFile }) => (username === undefined) === (passwordFile === undefined),
+  { error: "needs username and passwordFile together", path: ["username"] },
+);
 
 const shape = z.strictObject({
   cloud: label,

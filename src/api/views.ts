@@ -110,11 +110,15 @@ export const verified = z.object({
   signatures: list(checkedSignature).exactOptional(),
 });
 
+/** What went wrong beside, for people. */
+export const remarks = list(text).exactOptional();
+
 export const signed = z.object({
   component: digest,
   key: digest,
   /** The signer's public key as PEM: what others put among their signers. */
   publicKey: text,
+  remarks,
 });
 
 /** Equal to the compose room's UnmetConstraint. */
@@ -382,8 +386,6 @@ export const carried = z.object({
 });
 
 export const removed = z.object({ removed: text });
-/** What went wrong beside, for people. */
-export const remarks = list(text).exactOptional();
 export const built = z.object({ component, lock: text, remarks });
 export const rateLimit = rate.exactOptional();
 export const kind = componentKind;

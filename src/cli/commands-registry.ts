@@ -7,6 +7,7 @@ import { renderComponents } from "./render-lists.ts";
 import { act, leaf, type Bench } from "./session.ts";
 import type { Surroundings } from "./surroundings.ts";
 import { readIfThere, readText } from "./texts.ts";
+import { printable } from "./values.ts";
 
 export interface RegistryFlags {
   readonly username?: string;
@@ -66,6 +67,7 @@ function addSign(component: Command, bench: Bench): void {
     const path = key === undefined ? undefined : resolve(bench.surroundings.directory, key);
     const pem = path === undefined ? {} : { key: await readText(path) };
     const result = await session.call("component.sign", { component: name, ...pem });
+    for (const remark of result.remarks ?? []) session.remark(`${printable(remark)}\n`);
     session.print(
       result,
       (value) => `signed ${value.component}\nby ${value.key}\n${value.publicKey}`,

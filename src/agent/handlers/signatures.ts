@@ -4,6 +4,7 @@ import { TesseraError, type Component } from "#core";
 import { fingerprintOf, loadOrCreateAgentKey, type AgentKey } from "#federation";
 import { signedBytes } from "#repository";
 import { idOf } from "./components.ts";
+import { pushMade } from "../upstream/push.ts";
 import type { Parts } from "./parts.ts";
 
 type SignatureOperations = Pick<Handlers, "component.verify" | "component.sign">;
@@ -12,14 +13,16 @@ export function signatureHandlers(parts: Parts): SignatureOperations {
   const { store } = parts;
   return {
     "component.verify": (input) => verify(parts, input),
-    "component.sign": async ({ component: text, key: pem }) => {
+    "component.sign": async ({ component: text, key: pem }, { signal }) => {
       const component = await store.resolve(text);
       const signer = pem === undefined ? await ownKey(parts) : keyOf(pem, "the key that was given");
       const { publicKey } = signer;
       const key = fingerprintOf(publicKey);
       const signature = signer.sign(signedBytes(component));
       await store.addSignatures(component.id, { signatures: [{ key, signature }], own: true });
-      return { component: component.id, key, publicKey: pemOf(publicKey) };
+      // It was sent before it was signed, if at all: only the signatures travel now.
+      const pushed = await pushMade(parts, [component], signal);
+      return { component: component.id, key, publicKey: pemOf(publicKey), ...pushed };
     },
   };
 }

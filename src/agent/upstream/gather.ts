@@ -1,5 +1,5 @@
 /** Components from the members of the federation and from the upstream registry. */
-import { reportOf, TesseraError, type ComponentReference, type World } from "#core";
+import { hasCode, reportOf, TesseraError, type ComponentReference, type World } from "#core";
 import { prefersWhole } from "#delta";
 import {
   gatherComponents,
@@ -61,6 +61,8 @@ class Pulls {
   readonly #options: UpstreamGathering;
   readonly #reports: ComponentReport[] = [];
   readonly #tried = new Set<string>();
+  /** It cannot be reached: it is not waited for again. */
+  #away = false;
 
   constructor(upstream: Upstream, options: UpstreamGathering) {
     this.#upstream = upstream;
@@ -79,7 +81,7 @@ class Pulls {
 
   /** True when it has come; each component is asked for once. */
   async pull(reference: ComponentReference): Promise<boolean> {
-    if (this.#tried.has(reference.id)) return false;
+    if (this.#away || this.#tried.has(reference.id)) return false;
     this.#tried.add(reference.id);
     const { signal, onRemark } = this.#options;
     try {
@@ -90,6 +92,7 @@ class Pulls {
       return true;
     } catch (error) {
       signal.throwIfAborted();
+      this.#away = hasCode(error, "registry.unreachable");
       await onRemark(
         `${reference.name} does not come from ${this.#upstream.name}: ${wordsOf(error)}`,
       );

@@ -87,12 +87,13 @@ test("what is made goes there, and comes from there where that is cheaper and it
   };
   const sourceConfig = { ...upstreamAt(host, { push: true }), egressPricePerGB: 1 };
   const [source, destination] = (await twoClouds(t, { config, sourceConfig })).clouds;
-  const { publicKey } = await call(source, "component.sign", { component: "kernel" });
-  await mkdir(destination.parts.layout.signers, { recursive: true });
-  await writeFile(join(destination.parts.layout.signers, "builds.pem"), publicKey);
   const path = join(source.root, "repository");
   const added = await call(source, "component.add", { source: { from: "oci-layout", path } });
   assert.equal(added.remarks, undefined);
+  // What is signed later is sent again.
+  const { publicKey } = await call(source, "component.sign", { component: "kernel" });
+  await mkdir(destination.parts.layout.signers, { recursive: true });
+  await writeFile(join(destination.parts.layout.signers, "builds.pem"), publicKey);
   assert.equal((await call(source, "component.list", { upstream: true })).components.length, 4);
 
   const uuid = await source.machine("web-1", { stopped: true });
