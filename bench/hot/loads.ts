@@ -47,7 +47,7 @@ const writing = (MBps: number): string =>
 /** 20,000 records of 1 KiB in redis; then 200 are set and 200 are read in each second. */
 const REDIS =
   `use Socket;socket(S,PF_INET,SOCK_STREAM,6);connect(S,sockaddr_in(6379,inet_aton("127.0.0.1")))||die;` +
-  `sub ask{my $q="*".@_."\\r\\n";$q.="$".length($_)."\\r\\n$_\\r\\n" for @_;syswrite(S,$q)}` +
+  `sub ask{my $q="*".@_."\\r\\n";$q.="\\$".length($_)."\\r\\n$_\\r\\n" for @_;syswrite(S,$q)}` +
   `sub set{sysread(R,$r,512);ask("SET","record-$_[0]",unpack("H*",$r));sysread(S,$a,64)}` +
   `sub get{ask("GET","record-$_[0]");sysread(S,$a,2048)}open(R,"/dev/urandom");`;
 const RECORDS = 20_000;
