@@ -3,9 +3,10 @@ import { join } from "node:path";
 import { componentsOf, TesseraError, type Log } from "#core";
 import type { HotEvent, HotSource, HotStatistics, HotStatus } from "#hypervisor";
 import { firstAim_ms, memoryStep, WATCH, type MemoryTerms } from "#migration";
-import { PageIndex, type MemoryTunnel } from "#transfer";
+import type { MemoryTunnel, PageIndex } from "#transfer";
 import type { HotSourceRecord } from "../record.ts";
 import type { MigrationTools } from "../tools.ts";
+import { ComponentPagesIndex } from "./component-pages.ts";
 import { SourceFlow } from "./source-flow.ts";
 
 /** How often the hypervisor is asked how it gets on. */
@@ -45,7 +46,7 @@ export class SourceMemory {
   readonly #record: () => HotSourceRecord;
   readonly #log: Log;
   #source: Promise<HotSource> | undefined;
-  #index: Promise<PageIndex> | undefined;
+  readonly #pages: ComponentPagesIndex;
   /** A destination that has asked for memory and has not been answered. */
   #waiting: Waiting | undefined;
   #asked = Promise.withResolvers<void>();
@@ -53,6 +54,7 @@ export class SourceMemory {
 
   constructor(tools: MigrationTools, record: () => HotSourceRecord, log: Log) {
     this.#tools = tools;
+    this.#pages = new ComponentPagesIndex(tools.store);
     this.#record = record;
     this.#log = log;
   }
@@ -74,16 +76,7 @@ export class SourceMemory {
 
   /** Reads the components, so that pages of them can be named. Begun early; it takes its time. */
   index(): Promise<PageIndex> {
-    this.#index ??= this.#readIndex();
-    this.#index.catch(() => (this.#index = undefined));
-    return this.#index;
-  }
-
-  async #readIndex(): Promise<PageIndex> {
-    const { store } = this.#tools;
-    const ids = componentsOf(this.#record().appliance).map(({ id }) => id);
-    const images = await Promise.all(ids.map((id) => store.openBlob(id)));
-    return await PageIndex.build(images, new AbortController().signal);
+    return this.#pages.read(this.#record().appliance);
   }
 
   /** The destination asks for memory; answered once the time has come. A later one counts. */
@@ -350,6 +343,7 @@ export class SourceMemory {
     const source = await this.#source?.catch(() => undefined);
     this.#source = undefined;
     await source?.close();
+    await this.#pages.close();
   }
 }
 
