@@ -9,6 +9,7 @@ import { NO_FAULTS } from "../faults.ts";
 import { openJournal } from "../journal.ts";
 import { layoutOf } from "../layout.ts";
 import { SILENCE, twoClouds, type TestCloud, type TestFederation } from "../clouds.suite.ts";
+import { MIGRATION_VERSION } from "./messages.ts";
 import { signReceipt } from "./receipt.ts";
 import type { MigrationRecord } from "./record.ts";
 
@@ -244,7 +245,7 @@ test("strangers and malformed messages are refused, and leave nothing", async (t
   }
   assert.equal(await ask("plan-get", "any", { version: 1 }), "migration.message-invalid");
   assert.equal(
-    await ask("session-initiate", crypto.randomUUID(), { ...proposal, version: 4 }),
+    await ask("session-initiate", crypto.randomUUID(), { ...proposal, version: MIGRATION_VERSION + 1 }),
     "migration.version-unsupported",
   );
   // The machine that is coming cannot be claimed by another migration.
