@@ -121,7 +121,7 @@ test("the accelerator is proven once and the outcome is kept", async (t) => {
   assert.equal(kept.works, first.accelerators.includes("kvm"));
 
   const run: World["processes"]["run"] = (program, args, more) => {
-    assert.deepEqual(args, ["--version"], "no second probe is run");
+    assert.match(args.join(" "), /^--(?:version|help)$/, "no second probe is run");
     return world.processes.run(program, args, more);
   };
   const cached = { ...world, processes: { ...world.processes, run } };
