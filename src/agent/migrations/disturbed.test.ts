@@ -245,7 +245,10 @@ test("strangers and malformed messages are refused, and leave nothing", async (t
   }
   assert.equal(await ask("plan-get", "any", { version: 1 }), "migration.message-invalid");
   assert.equal(
-    await ask("session-initiate", crypto.randomUUID(), { ...proposal, version: MIGRATION_VERSION + 1 }),
+    await ask("session-initiate", crypto.randomUUID(), {
+      ...proposal,
+      version: MIGRATION_VERSION + 1,
+    }),
     "migration.version-unsupported",
   );
   // The machine that is coming cannot be claimed by another migration.
