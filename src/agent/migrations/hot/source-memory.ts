@@ -22,11 +22,11 @@ const SWITCH_MS = 60_000;
 const CUT_RUNNING_MS = 30_000;
 const CUT_STANDING_MS = 5_000;
 /**
- * The pause that the hypervisor is to aim at first. It reckons with the rate of the bytes that have
- * just gone, most of which shrank to nothing, so that what is left takes some times as long.
+ * The pauses that the hypervisor is to aim at first, each for so many passes that leave little. It
+ * reckons with the rate of the bytes that have just gone, most of which shrank to nothing, so that what
+ * is left takes some times as long. Afterwards it may be as long as the strategy's first.
  */
-const SHORT_MS = 60;
-/** So many passes may leave little, before the pause may be as long as the strategy's first. */
+const SHORT_MS = [25, 60];
 const SHORT_PASSES = 2;
 
 export interface Pause {
@@ -166,7 +166,7 @@ export class SourceMemory {
     try {
       await source.emigrate({
         socketPath: this.#socketPath,
-        downtime_ms: Math.min(SHORT_MS, firstAim_ms(terms)),
+        downtime_ms: shortAim_ms(0, terms),
         maySlowDown: terms.maySlowDown,
         ...(postcopy ? { postcopy: "plain" } : {}),
       });
@@ -225,7 +225,8 @@ export class SourceMemory {
       if (next.step === "give-up") throw outrun(next.reason);
       if (next.reason === "little-left") {
         little += 1;
-        if (little === SHORT_PASSES) await source.allowDowntime(firstAim_ms(terms));
+        const aim_ms = shortAim_ms(little, terms);
+        if (aim_ms !== shortAim_ms(little - 1, terms)) await source.allowDowntime(aim_ms);
       }
       if (next.step === "switch") await source.allowDowntime(next.allow_ms);
       if (next.step === "slow-down") await source.slowDown(next.percent);
@@ -345,6 +346,12 @@ export class SourceMemory {
     await source?.close();
     await this.#pages.close();
   }
+}
+
+/** After so many passes that have left little. */
+function shortAim_ms(little: number, terms: MemoryTerms): number {
+  const first_ms = firstAim_ms(terms);
+  return Math.min(first_ms, SHORT_MS[Math.floor(little / SHORT_PASSES)] ?? first_ms);
 }
 
 /** Both sides have to be told before they begin. */
