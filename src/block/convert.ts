@@ -22,6 +22,20 @@ const OUTPUT_BYTES_MAX = 2 ** 20;
 /** A day: only bounds a tool that hangs. */
 const TIME_MAX_ms = 86_400_000;
 
+const LIMITS = ["--as=3221225472", "--cpu=7200", "--nofile=256", "--core=0"];
+
+/**
+ * The command that runs qemu-img within limits: 3 GiB of address space, two hours of processor time.
+ *
+ * @param limits more of prlimit(1)'s
+ */
+export function qemuImgCommand(
+  args: readonly string[],
+  limits: readonly string[] = [],
+): readonly [program: string, args: readonly string[]] {
+  return ["prlimit", [...LIMITS, ...limits, "--", "qemu-img", ...args]];
+}
+
 /** Why a disk of this size cannot be kept so, in words; undefined where it can. */
 export function formatFault(format: DiskFormat, sizeBytes: number): string | undefined {
   if (format === "raw") return undefined;
@@ -51,7 +65,8 @@ function failed(path: string, why: string, cause?: unknown): TesseraError {
 
 async function qemuImg(world: World, path: string, args: readonly string[]): Promise<string> {
   const options = { timeout_ms: TIME_MAX_ms, outputBytesMax: OUTPUT_BYTES_MAX };
-  const { exitCode, output, errorText } = await world.processes.run("qemu-img", args, options);
+  const [program, all] = qemuImgCommand(args);
+  const { exitCode, output, errorText } = await world.processes.run(program, all, options);
   if (exitCode === 0) return Buffer.from(output).toString("utf8");
   throw failed(path, errorText.trim().slice(-500));
 }
@@ -102,7 +117,7 @@ export async function convertDisk(
  */
 export async function replayLog(world: World, { path, format }: FormattedDisk): Promise<void> {
   if (format !== "vhdx") return;
-  await world.processes.run("qemu-img", ["check", "-q", "-r", "all", "-f", format, path]);
+  await world.processes.run(...qemuImgCommand(["check", "-q", "-r", "all", "-f", format, path]));
 }
 
 async function makeDurable({ files }: World, path: string): Promise<void> {

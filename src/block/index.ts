@@ -10,6 +10,7 @@ export { BLOCK_BYTES, nonZeroBlocks, type IndexedBlock } from "./blocks.ts";
 export type * from "./contract.ts";
 export {
   convertDisk,
+  qemuImgCommand,
   formatFault,
   knownFormats,
   replayLog,

@@ -1,4 +1,5 @@
 /** From the raw disk to another format: by `qemu-img`, which reads only what we wrote ourselves. */
+import { qemuImgCommand } from "#block";
 import { hasCode, TesseraError, type World } from "#core";
 import { toolFailed } from "./errors.ts";
 
@@ -15,7 +16,6 @@ const FORMATS: Readonly<Record<DiskFormat, readonly [driver: string, options: st
   vdi: ["vdi", "static=off"],
 };
 
-const LIMITS = ["--as=3221225472", "--cpu=7200", "--nofile=256", "--core=0"];
 const TIMEOUT_MS = 4 * 3_600_000;
 /** What a format may need beside the disk's bytes. */
 const FORMAT_BYTES = 2 ** 30;
@@ -26,9 +26,9 @@ async function qemuImg(
   limits: readonly string[],
   signal: AbortSignal,
 ): Promise<void> {
-  const all = [...LIMITS, ...limits, "--", "qemu-img", ...args];
+  const [program, all] = qemuImgCommand(args, limits);
   const options = { timeout_ms: TIMEOUT_MS, signal };
-  const { exitCode, output, errorText } = await world.processes.run("prlimit", all, options);
+  const { exitCode, output, errorText } = await world.processes.run(program, all, options);
   if (exitCode === 0) return;
   signal.throwIfAborted();
   throw toolFailed("qemu-img", `${errorText}${Buffer.from(output).toString("utf8")}`);

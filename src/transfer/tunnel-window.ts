@@ -1,9 +1,9 @@
 import type { Clock } from "#core";
+import { TUNNEL_KEPT_BYTES } from "./protocol.ts";
 
 /** How long bytes may wait beyond the shortest time that any took: a machine's pause includes it. */
 const QUEUE_ms = 100;
 const BYTES_MIN = 256 * 1024;
-const BYTES_MAX = 16 * 2 ** 20;
 /** One late answer says little. */
 const SHRINK_MAX = 7 / 8;
 
@@ -55,6 +55,6 @@ export class TunnelWindow {
     this.#shortest_ms = Math.min(this.#shortest_ms, took_ms);
     const bytes = (last.underWayBytes * (this.#shortest_ms + QUEUE_ms)) / took_ms;
     const bounded = Math.max(BYTES_MIN, bytes, this.#bytesMax * SHRINK_MAX);
-    this.#bytesMax = Math.min(BYTES_MAX, bounded);
+    this.#bytesMax = Math.min(TUNNEL_KEPT_BYTES, bounded);
   }
 }
